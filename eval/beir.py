@@ -1,0 +1,131 @@
+"""Evaluation on a BEIR data set: dense, BM25 and hybrid search side by side.
+
+1. Encode all documents and the judged queries; search exactly (no approximate index blurs the comparison).
+2. Search the same texts with BM25, and fuse the two rankings by standardised scores.
+3. Drop the hit whose document id is the query's own id, as BEIR does: in ArguAna and Quora the queries are documents of
+   the corpus, and finding oneself is no merit. The dropping comes before fusing, so that all modes see the same corpus.
+4. Score every run with trec_eval's metrics over all judged queries and put a bootstrap interval around each mean. All
+   runs share the bootstrap's draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from retriever.data.beir import BeirDataset
+from retriever.encoder.encoder import Encoder
+from retriever.errors import DataError
+from retriever.eval.metrics import METRICS, Qrels, Run, score_run
+from retriever.eval.runs import write_run
+from retriever.eval.significance import bootstrap_intervals
+from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.dense import DenseIndex
+from retriever.indexing.hybrid import fuse
+from retriever.indexing.ranking import Ranking
+
+Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an evaluation found.
+
+    Attributes:
+        dataset: Name of the data set.
+        split: Split of the judgments.
+        queries: Number of judged queries.
+        metrics: Mode → metric → mean over all judged queries, a fraction.
+        intervals: Mode → metric → low and high end of the 95 % bootstrap interval.
+        runs: Mode → run, for `write_runs` and for paired tests.
+    """
+
+    dataset: str
+    split: str
+    queries: int
+    metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, list[float]]]
+    runs: dict[str, Run] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the runs, as plain types that `json.dumps` takes."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "queries": self.queries,
+            "metrics": self.metrics,
+            "intervals": self.intervals,
+        }
+
+    def write_runs(self, folder: str | Path) -> list[Path]:
+        """Write each run as the TREC file ``DATASET.MODE.run``.
+
+        Raises:
+            DataError: An id holds a blank, which the format cannot express.
+            OutputError: The folder cannot be written.
+        """
+        return [
+            write_run(Path(folder) / f"{self.dataset}.{mode}.run", run, tag=mode) for mode, run in self.runs.items()
+        ]
+
+
+def evaluate_beir(
+    encoder: Encoder,
+    dataset: BeirDataset,
+    *,
+    depth: int = 1000,
+    modes: Sequence[Mode] = ("dense", "bm25", "hybrid"),
+    similarity: Literal["cosine", "dot"] | None = None,
+    ignore_identical_ids: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Results:
+    """Evaluate an encoder on a BEIR data set, with BM25 and the hybrid of both beside it.
+
+    Args:
+        encoder: The encoder; its query and document prompts are applied.
+        dataset: Corpus, queries and judgments.
+        depth: Hits kept per query; MAP and the run files look this deep.
+        modes: The rankings to evaluate, in the order in which tables show them.
+        similarity: Similarity of the vectors, instead of the encoder's own.
+        ignore_identical_ids: Drop the hit whose document id equals the query id.
+        progress: Called with the number of texts just encoded: all documents, then the judged queries.
+
+    Returns:
+        Means, intervals and runs of every mode.
+
+    Raises:
+        DataError: Nothing is judged, or a judged query is not among the queries.
+    """
+    queries = sorted(query for query, judged in dataset.qrels.items() if judged)
+    for query in queries:
+        if query not in dataset.queries:
+            raise DataError(
+                f"Query {query!r} of {dataset.name}'s {dataset.split} judgments is missing from its queries: "
+                "complete queries.jsonl or remove the judgment."
+            )
+    documents = list(dataset.corpus)
+    ids = [document.id for document in documents]
+    texts = [document.content for document in documents]
+    questions = [dataset.queries[query] for query in queries]
+    k = min(depth + 1, len(ids))
+
+    def rank(mode: str) -> Ranking:
+        if mode == "dense":
+            found = _dense(encoder, texts, questions, k, similarity or encoder.similarity, progress)
+        else:
+            found = Bm25Index.build(texts).search(questions, k)
+        return drop_identical(found, queries if ignore_identical_ids else [""] * len(queries), ids, depth)
+
+    rankings = {mode: rank(mode) for mode in ("dense", "bm25") if mode in modes or "hybrid" in modes}
+    if "hybrid" in modes:
+        rankings["hybrid"] = fuse([rankings["dense"], rankings["bm25"]], depth, method="zscore")
+    runs = {mode: to_run(rankings[mode], queries, ids) for mode in modes}
+    metrics, intervals = judge(runs, dataset.qrels)
+    return Results(dataset.name, dataset.split, len(queries), metrics, intervals, runs)
+
+

@@ -1,0 +1,67 @@
+"""Ragged integer rows: the token ids of many texts as one flat array with boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """N rows of token ids; row i is ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    ids: NDArray[np.int32]  # (T,)
+    offsets: NDArray[np.int64]  # (N + 1,)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int] | NDArray[np.int32]]) -> Ragged:
+        """Pack a list of rows."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        flat = np.concatenate([np.asarray(row, np.int32) for row in rows]) if rows else np.empty(0, np.int32)
+        return cls(flat, offsets_of(lengths))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens a row, (N,)."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.int32]:
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, rows: NDArray[np.int64]) -> Ragged:
+        """The given rows, in the given order."""
+        return slices(self.ids, self.offsets[rows], self.lengths[rows])
+
+    def keep(self, mask: NDArray[np.bool_]) -> Ragged:
+        """Drop the tokens where ``mask`` (T,) is false."""
+        kept = np.concatenate(([0], np.cumsum(mask)))
+        return Ragged(self.ids[mask], kept[self.offsets])
+
+    def cut(self, limit: int) -> Ragged:
+        """Keep at most the first ``limit`` tokens of each row."""
+        return slices(self.ids, self.offsets[:-1], np.minimum(self.lengths, limit))
+
+
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row lengths (N,) → boundaries (N + 1,), starting at 0."""
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
+
+
+def slices(ids: NDArray[np.int32], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
+    """Gather ``ids[start : start + length]`` for every row in one vectorised step."""
+    offsets = offsets_of(lengths)
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    return Ragged(np.asarray(ids[np.repeat(starts, lengths) + within]), offsets)
+
+
+def concatenate(parts: Iterable[Ragged]) -> Ragged:
+    """Stack the rows of several ragged arrays."""
+    parts = list(parts)
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Ragged(np.concatenate([part.ids for part in parts]), offsets_of(lengths))

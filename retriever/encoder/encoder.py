@@ -1,0 +1,280 @@
+"""The encoder: a sentence-transformers module stack behind one small face.
+
+What is saved opens unchanged in sentence-transformers, and what sentence-transformers saves opens here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.transformer import Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
+from torch import Tensor, nn
+
+from retriever.data.ragged import Ragged
+from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
+from retriever.encoder.folder import load_stack, save_stack
+from retriever.encoder.loop import Report, encode
+from retriever.encoder.static import Frequency, TermEmbedding, idf
+from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
+from retriever.errors import ModelError
+
+Kind = Literal["query", "document"]
+Similarity = Literal["cosine", "dot"]
+
+
+class Encoder:
+    """Texts → vectors.
+
+    Build one with :meth:`load`, :meth:`static`, :meth:`small` or :meth:`pretrained`.
+
+    Args:
+        stack: The module stack; its first module is a transformer or a static table.
+        path: The folder it was read from, if any.
+
+    Raises:
+        ModelError: The first module is of a family this project does not know.
+    """
+
+    def __init__(self, stack: SentenceTransformer, path: Path | None = None) -> None:
+        self.stack = stack.eval()
+        self.path = path
+        self.report: Report | None = None
+        first = stack[0]
+        self.text_tokenizer: TextTokenizer
+        self.limit: int | None = None  # tokens of text that fit; None for a bag of tokens
+        if isinstance(first, TermEmbedding):
+            self.text_tokenizer, self.collate = first.text_tokenizer, first.collate
+        elif isinstance(first, StaticEmbedding):
+            self.text_tokenizer, self.collate = SubwordTokenizer(first.tokenizer), _collate_mean
+        elif isinstance(first, Transformer):
+            collator = TransformerCollator(first)
+            self.text_tokenizer, self.collate, self.limit = collator.text_tokenizer, collator.collate, collator.limit
+        else:
+            raise ModelError(
+                f"The model starts with a {type(first).__name__} module; only Transformer, StaticEmbedding and "
+                "TermEmbedding encoders are supported."
+            )
+
+    @classmethod
+    def load(cls, path_or_name: str | Path, device: str | None = None) -> Encoder:
+        """Open a model folder or a hub name.
+
+        Raises:
+            ModelError: There is no such model, or its files cannot be read.
+        """
+        stack, path = load_stack(path_or_name, device)
+        return cls(stack, path)
+
+    @classmethod
+    def static(
+        cls,
+        tokenizer: WordTokenizer | SubwordTokenizer,
+        *,
+        dimension: int = 512,
+        frequency: Frequency = "log",
+        idf_power: float = 0.5,
+        learn_weights: bool = False,
+        normalise: bool = True,
+        seed: int = 0,
+    ) -> Encoder:
+        """A static encoder with a random table.
+
+        Args:
+            tokenizer: Words of the corpus, or sub-words.
+            dimension: D.
+            frequency: ``log`` for 1 + log tf, ``count`` for the plain token mean.
+            idf_power: Token weights are idf to this power (words only; sub-words start at 1).
+            learn_weights: Train the token weights.
+            normalise: End with an L2 normalisation and compare by cosine; otherwise by dot product.
+            seed: Of the random table.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        table = torch.randn(tokenizer.size, dimension, generator=generator) / dimension**0.5
+        weights = torch.from_numpy(idf(tokenizer, idf_power)) if isinstance(tokenizer, WordTokenizer) else None
+        module = TermEmbedding(tokenizer, table, weights, frequency, learn_weights)
+        return cls._assemble([module], normalise)
+
+    @classmethod
+    def small(
+        cls,
+        tokenizer: SubwordTokenizer,
+        *,
+        dimension: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        max_length: int = 256,
+        dropout: float = 0.1,
+        pooling: PoolingName = "mean",
+        normalise: bool = True,
+        seed: int = 0,
+    ) -> Encoder:
+        """A small BERT with random weights, over a tokenizer trained on the corpus."""
+        transformer = small_transformer(
+            tokenizer,
+            dimension=dimension,
+            layers=layers,
+            heads=heads,
+            max_length=max_length,
+            dropout=dropout,
+            seed=seed,
+        )
+        return cls._assemble([transformer, *pooling_modules(transformer, pooling)], normalise)
+
+    @classmethod
+    def pretrained(
+        cls,
+        path_or_name: str | Path,
+        *,
+        pooling: PoolingName = "mean",
+        normalise: bool = False,
+        max_length: int | None = None,
+    ) -> Encoder:
+        """A bare Hugging Face transformer with a new pooling, such as BERT before contrastive training.
+
+        Raises:
+            ModelError: There is no such model.
+        """
+        try:
+            transformer = Transformer(str(path_or_name), max_seq_length=max_length)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"Cannot open the transformer {path_or_name}: {str(error).splitlines()[0]}") from error
+        return cls._assemble([transformer, *pooling_modules(transformer, pooling)], normalise)
+
+    @classmethod
+    def _assemble(cls, modules: list[nn.Module], normalise: bool) -> Encoder:
+        modules = [*modules, Normalize()] if normalise else modules
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        similarity = "cosine" if normalise else "dot"
+        return cls(SentenceTransformer(modules=modules, similarity_fn_name=similarity, device=device))
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of a vector."""
+        return int(self.stack.get_embedding_dimension() or 0)
+
+    @property
+    def similarity(self) -> Similarity:
+        """How two vectors are compared.
+
+        Raises:
+            ModelError: The model asks for a distance instead.
+        """
+        name = self.stack.similarity_fn_name
+        if name not in ("cosine", "dot"):
+            raise ModelError(f"The model compares by {name}; only cosine and dot are supported.")
+        return "cosine" if name == "cosine" else "dot"
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Texts put before queries and documents, by kind."""
+        return {kind: text for kind, text in self.stack.prompts.items() if text}
+
+    @prompts.setter
+    def prompts(self, prompts: Mapping[str, str]) -> None:
+        self.stack.prompts = dict(prompts)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.stack.device)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything a vector depends on: weights, module settings, tokenizer, prompts, similarity."""
+        digest = hashlib.sha256()
+        settings = [type(m).__name__ + json.dumps(_settings(m), sort_keys=True, default=str) for m in self.stack]
+        for text in (*settings, self.text_tokenizer.fingerprint, str(self.limit), self.similarity):
+            digest.update(text.encode())
+        digest.update(json.dumps(self.prompts, sort_keys=True).encode())
+        for name, tensor in sorted(self.stack.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)
+        return digest.hexdigest()
+
+    def features(self, tokens: Ragged) -> dict[str, Tensor]:
+        """Token ids without special tokens → the stack's input on its device; longer texts are cut."""
+        cut = tokens if self.limit is None else tokens.cut(self.limit)
+        return {name: value.to(self.device) for name, value in self.collate(cut).items()}
+
+    def __call__(self, features: dict[str, Tensor]) -> Tensor:
+        """Features → vectors (N, D), with a gradient."""
+        vectors: Tensor = self.stack(dict(features))["sentence_embedding"]
+        return vectors
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        kind: Kind = "document",
+        *,
+        batch_tokens: int = 16_384,
+        dtype: str = "auto",
+        progress: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode texts in batches of similar length.
+
+        Args:
+            texts: N texts.
+            kind: Whose prompt is put before each text.
+            batch_tokens: Padded tokens a batch may hold.
+            dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware computes in it.
+            progress: Called with the number of texts just finished.
+
+        Returns:
+            Vectors (N, D), float32, in the order of the texts; :attr:`report` then tells how many were truncated.
+        """
+        vectors, self.report = encode(self, texts, kind, batch_tokens, dtype, progress)
+        return vectors
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the sentence-transformers folder, whole or not at all.
+
+        Raises:
+            OutputError: The folder exists already (and ``overwrite`` is off), or cannot be written.
+        """
+        save_stack(self.stack, Path(path), overwrite)
+        self.path = Path(path)
+
+    def plain(self) -> Encoder:
+        """A static word encoder as sentence-transformers' own ``StaticEmbedding``.
+
+        Stems are folded into the surface forms met in the corpus and log term frequency gives way to the plain mean,
+        so nothing of this project is needed to open it.
+
+        Raises:
+            ModelError: This is not a static encoder over words.
+        """
+        first = self.stack[0]
+        if not isinstance(first, TermEmbedding) or not isinstance(first.text_tokenizer, WordTokenizer):
+            raise ModelError("Only a static encoder over words has a plain variant.")
+        tokenizer, rows = first.text_tokenizer.to_tokenizers()
+        table = (first.table * first.weights[:, None]).detach().cpu()
+        table[0] = 0  # unknown words add nothing
+        module = StaticEmbedding(tokenizer, embedding_weights=table[torch.from_numpy(rows)])
+        plain = self._assemble([module], normalise=isinstance(self.stack[-1], Normalize))
+        plain.prompts = self.prompts
+        return plain
+
+
+def _collate_mean(tokens: Ragged) -> dict[str, Tensor]:
+    """Features of sentence-transformers' ``StaticEmbedding``."""
+    return {
+        "input_ids": torch.from_numpy(tokens.ids.astype(np.int64)),
+        "offsets": torch.from_numpy(tokens.offsets[:-1]),
+    }
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """The saved settings of a module that decide its output."""
+    if isinstance(module, (Pooling, TermEmbedding)):
+        settings: dict[str, Any] = module.get_config_dict()
+        return settings
+    return {}

@@ -1,0 +1,94 @@
+"""The encode loop.
+
+1. Texts are tokenised in chunks, so that token ids of the whole corpus never stand in memory at once.
+2. Within a chunk they are sorted by length and packed into batches of a token budget: little is padded.
+3. Each batch runs without gradients, in bfloat16 where asked for or where the hardware computes in it; vectors
+   are returned in fp32, in the order of the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retriever.errors import ModelError
+
+if TYPE_CHECKING:
+    from retriever.encoder.encoder import Encoder
+
+CHUNK = 8_192  # texts tokenised at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an encode call met: texts, tokens of text kept, and texts that were cut to the model's limit."""
+
+    texts: int
+    tokens: int
+    truncated: int
+
+
+def encode(
+    encoder: Encoder,
+    texts: Sequence[str],
+    kind: str,
+    batch_tokens: int,
+    dtype: str,
+    progress: Callable[[int], None] | None,
+) -> tuple[NDArray[np.float32], Report]:
+    """See :meth:`Encoder.encode`; also returns the report."""
+    vectors = np.empty((len(texts), encoder.dimension), np.float32)
+    prompt = encoder.prompts.get(kind, "")
+    kept = truncated = 0
+    was_training = encoder.stack.training
+    encoder.stack.eval()
+    with torch.inference_mode(), autocast(encoder.device, dtype):
+        for start in range(0, len(texts), CHUNK):
+            chunk = texts[start : start + CHUNK]
+            tokens = encoder.text_tokenizer.encode([prompt + text for text in chunk] if prompt else chunk)
+            if encoder.limit is not None:
+                truncated += int((tokens.lengths > encoder.limit).sum())
+                tokens = tokens.cut(encoder.limit)
+            kept += int(tokens.offsets[-1])
+            for rows in packs(tokens.lengths, batch_tokens):
+                out = encoder(encoder.features(tokens.take(rows)))
+                vectors[start + rows] = out.float().cpu().numpy()
+                if progress is not None:
+                    progress(len(rows))
+    encoder.stack.train(was_training)
+    return vectors, Report(len(texts), kept, truncated)
+
+
+def packs(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Rows sorted by falling length, cut into batches whose padded size stays within ``budget`` tokens."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        width = max(int(lengths[order[start]]), 1)
+        stop = start + max(budget // width, 1)
+        yield order[start:stop]
+        start = stop
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """The mixed-precision context of a ``--dtype`` value.
+
+    Raises:
+        ModelError: Unknown value.
+    """
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise ModelError(f"dtype is {dtype!r}; choose auto, float32 or bfloat16.")
+    low = dtype == "bfloat16" or (dtype == "auto" and has_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies matrices in bfloat16 (not merely emulates it)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

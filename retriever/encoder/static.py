@@ -1,0 +1,150 @@
+"""The static encoder's one module: a table of token vectors and a weight a token.
+
+1. A text is a bag of token ids; each distinct token t occurs tf(t) times.
+2. Its embedding is ``Σ_t f(tf(t)) · w_t · E_t`` with f(tf) = 1 + log tf (``log``) or f(tf) = tf (``count``).
+3. A following L2 normalisation makes the scale irrelevant, so that ``count`` equals the plain token mean.
+
+Training touches only the rows of the tokens in a batch: their gradient is sparse, (U, D) for U distinct tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from sentence_transformers.base.modules.input_module import InputModule
+from torch import Tensor, nn
+
+from retriever.data.ragged import Ragged, offsets_of
+from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer, load_words, save_words
+
+Frequency = Literal["log", "count"]
+
+
+class TermEmbedding(InputModule):
+    """Token table (V, D) and token weights (V,), summed over the distinct tokens of a text.
+
+    A sentence-transformers input module: it tokenises, looks up and sums.
+
+    Args:
+        tokenizer: Word or sub-word tokenizer of V ids.
+        table: Token vectors, (V, D).
+        weights: Token weights, (V,); all ones if omitted.
+        frequency: ``log`` or ``count``, see the module's header.
+        learn_weights: Train the token weights too.
+    """
+
+    modalities: ClassVar[list[str]] = ["text"]
+
+    def __init__(
+        self,
+        tokenizer: WordTokenizer | SubwordTokenizer,
+        table: Tensor,
+        weights: Tensor | None = None,
+        frequency: Frequency = "log",
+        learn_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.text_tokenizer = tokenizer
+        self.frequency = frequency
+        self.table = nn.Parameter(table)  # (V, D)
+        weights = torch.ones(len(table)) if weights is None else weights
+        self.weights = nn.Parameter(weights, requires_grad=learn_weights)  # (V,)
+
+    def collate(self, tokens: Ragged) -> dict[str, Tensor]:
+        """Distinct tokens of each row and their frequency factors.
+
+        Returns:
+            ``input_ids`` (T,), ``frequencies`` (T,) and ``offsets`` (N + 1,), T counting distinct tokens per row.
+        """
+        rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+        keys, counts = np.unique(rows * len(self.table) + tokens.ids, return_counts=True)
+        lengths = np.bincount(keys // len(self.table), minlength=len(tokens))
+        factors = 1 + np.log(counts) if self.frequency == "log" else counts
+        return {
+            "input_ids": torch.from_numpy(keys % len(self.table)),
+            "frequencies": torch.from_numpy(factors.astype(np.float32)),
+            "offsets": torch.from_numpy(offsets_of(lengths)),
+        }
+
+    def preprocess(self, inputs: list[str], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Texts → features, as sentence-transformers calls it."""
+        texts = self._prepend_prompt(inputs, prompt) if prompt else inputs
+        features: dict[str, Any] = self.collate(self.text_tokenizer.encode(texts))
+        return features
+
+    def forward(self, features: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
+        """Add ``sentence_embedding`` (N, D) to the features."""
+        tokens, places = torch.unique(features["input_ids"], return_inverse=True)
+        vectors = F.embedding(tokens, self.table, sparse=True)  # (U, D): the only gradient of the table
+        factors = features["frequencies"] * self.weights[features["input_ids"]]
+        features["sentence_embedding"] = F.embedding_bag(
+            places,
+            vectors,
+            features["offsets"],
+            mode="sum",
+            per_sample_weights=factors.to(vectors.dtype),
+            include_last_offset=True,
+        )
+        return features
+
+    def get_embedding_dimension(self) -> int:
+        """D."""
+        return self.table.shape[1]
+
+    @property
+    def max_seq_length(self) -> float:
+        """A bag has no length limit."""
+        return float("inf")
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer, under the name sentence-transformers looks for."""
+        return self.text_tokenizer
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The settings saved in ``config.json``."""
+        return {"frequency": self.frequency, "learn_weights": self.weights.requires_grad}
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Write ``config.json``, ``model.safetensors`` and the vocabulary into a folder."""
+        folder = Path(output_path)
+        (folder / "config.json").write_text(json.dumps(self.get_config_dict(), indent=2) + "\n")
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors")
+        if isinstance(self.text_tokenizer, WordTokenizer):
+            save_words(self.text_tokenizer, folder / "words.json")
+        else:
+            self.text_tokenizer.tokenizer.save(str(folder / "tokenizer.json"))
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> TermEmbedding:
+        """Read what :meth:`save` wrote, from a local folder or the hub."""
+        hub = {name: kwargs[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in kwargs}
+
+        def file(name: str) -> str | None:
+            path: str | None = cls.load_file_path(model_name_or_path, filename=name, subfolder=subfolder, **hub)
+            return path
+
+        config = cls.load_config(model_name_or_path, subfolder=subfolder, **hub)
+        weights = load_file(str(file("model.safetensors")))
+        words = file("words.json")
+        tokenizer: WordTokenizer | SubwordTokenizer
+        if words is not None:
+            tokenizer = load_words(Path(words))
+        else:
+            from tokenizers import Tokenizer
+
+            tokenizer = SubwordTokenizer(Tokenizer.from_file(str(file("tokenizer.json"))))
+        return cls(tokenizer, weights["table"], weights["weights"], config["frequency"], config["learn_weights"])
+
+
+def idf(tokenizer: WordTokenizer, power: float) -> NDArray[np.float32]:
+    """Token weights ``(log(N / n_t) + 1)^power`` from the tokenizer's own document counts, (V,)."""
+    counts = np.maximum(tokenizer.counts, 1)
+    return np.asarray((np.log(tokenizer.documents / counts) + 1) ** power, np.float32)

@@ -1,0 +1,121 @@
+"""The transformer family: a Hugging Face encoder, a pooling over its tokens, and the collation of ragged ids."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any, Literal
+
+import torch
+from sentence_transformers.base.modules.transformer import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from retriever.data.ragged import Ragged
+from retriever.data.tokenizers import SubwordTokenizer
+from retriever.errors import ModelError
+
+PoolingName = Literal["mean", "cls", "last-4-average", "first-last-average"]
+
+
+class TransformerCollator:
+    """Ragged ids without special tokens → padded features with them.
+
+    Args:
+        transformer: The loaded sentence-transformers module.
+
+    Raises:
+        ModelError: The model's tokenizer has no fast implementation.
+    """
+
+    def __init__(self, transformer: Transformer) -> None:
+        tokenizer = transformer.tokenizer
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ModelError(
+                f"The tokenizer {type(tokenizer).__name__} has no fast implementation; convert the model's tokenizer "
+                "to tokenizer.json with a recent transformers release."
+            )
+        self.text_tokenizer = SubwordTokenizer(tokenizer.backend_tokenizer, bool(transformer.do_lower_case))
+        self.pad = int(tokenizer.pad_token_id or 0)
+        probe = self.text_tokenizer.encode(["a"]).ids.tolist()
+        framed = tokenizer("a")["input_ids"]
+        at = framed.index(probe[0])
+        self.prefix, self.suffix = framed[:at], framed[at + len(probe) :]
+        limit = min(transformer.max_seq_length or tokenizer.model_max_length, tokenizer.model_max_length)
+        self.limit = int(limit) - len(self.prefix) - len(self.suffix)  # tokens of text that fit
+
+    def collate(self, tokens: Ragged) -> dict[str, Tensor]:
+        """Frame with special tokens and pad to the longest row.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, (N, L) each.
+        """
+        rows = [[*self.prefix, *tokens[i].tolist(), *self.suffix] for i in range(len(tokens))]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.pad)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def pooling_modules(transformer: Transformer, pooling: PoolingName) -> list[nn.Module]:
+    """The modules that turn token states into one vector.
+
+    ``last-4-average`` and ``first-last-average`` average layer outputs before the mean over tokens; layer 0 is the
+    embedding layer's output.
+    """
+    width = int(transformer.get_embedding_dimension())
+    if pooling in ("mean", "cls"):
+        return [Pooling(width, pooling)]
+    layers = int(transformer.config.num_hidden_layers)
+    start = max(layers - 3, 0) if pooling == "last-4-average" else 0
+    weights = torch.ones(layers + 1 - start)
+    if pooling == "first-last-average":
+        weights[1:-1] = 0
+    transformer.config.output_hidden_states = True
+    average = WeightedLayerPooling(width, layers, start)
+    average.layer_weights = nn.Parameter(weights, requires_grad=False)
+    return [average, Pooling(width, "mean")]
+
+
+def small_transformer(
+    tokenizer: SubwordTokenizer, *, dimension: int, layers: int, heads: int, max_length: int, dropout: float, seed: int
+) -> Transformer:
+    """A randomly initialised BERT of the given size over a tokenizer with BERT's special tokens."""
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=_framed(tokenizer),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=max_length,
+    )
+    config = BertConfig(
+        vocab_size=tokenizer.size,
+        hidden_size=dimension,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * dimension,
+        max_position_embeddings=max_length,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=fast.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(seed)
+        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+        fast.save_pretrained(folder)
+        return Transformer(folder, max_seq_length=max_length)
+
+
+def _framed(tokenizer: SubwordTokenizer) -> Any:
+    """A copy that frames a text with ``[CLS]`` and ``[SEP]``."""
+    from tokenizers import Tokenizer, processors
+
+    copy = Tokenizer.from_str(tokenizer.tokenizer.to_str())
+    special = [(name, copy.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    copy.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    return copy

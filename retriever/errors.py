@@ -1,0 +1,36 @@
+"""Every mistake a user can make, as one sentence.
+
+Library code raises these and never prints; the command line shows the sentence and exits with code 2.
+A message names the file, line or option and the way out.
+
+    RetrieverError
+    ├── DataError       a corpus, query or judgment file that is missing, empty or mangled
+    ├── RecipeError     an unknown recipe, an unknown key, a value out of range, keys that contradict each other
+    ├── ModelError      a folder that holds no model, or a model that does not fit the job
+    ├── IndexFolderError  an index folder that is missing, damaged, or built by another model
+    └── OutputError     a place that cannot be written: it exists already, or the disk is full
+"""
+
+
+class RetrieverError(Exception):
+    """Base of all errors a user can cause and mend."""
+
+
+class DataError(RetrieverError):
+    """A corpus, query or judgment file is missing, empty or mangled."""
+
+
+class RecipeError(RetrieverError):
+    """A recipe is unknown, or one of its keys or values is wrong."""
+
+
+class ModelError(RetrieverError):
+    """A folder holds no model, or the model does not fit the job."""
+
+
+class IndexFolderError(RetrieverError):
+    """An index folder is missing, damaged, or was built by another model."""
+
+
+class OutputError(RetrieverError):
+    """An output cannot be written: it exists already, or the disk is full."""

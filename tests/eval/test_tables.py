@@ -1,0 +1,69 @@
+"""Tables for the terminal: what is shown, what is bold, what happens on a narrow screen."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.style import Style
+
+from retriever.eval.tables import best, cell, columns, metrics_table
+
+METRICS = {
+    "dense": {"ndcg@10": 0.6451, "map": 0.6},
+    "bm25": {"ndcg@10": 0.6789, "map": 0.60004},
+    "[red]hybrid": {"ndcg@10": 0.5},
+}
+INTERVALS = {"dense": {"ndcg@10": (0.601, 0.689), "map": [0.55, 0.65]}}
+
+
+def rendered(width, table):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table)
+    return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def bold_words(table):
+    segments = Console(width=120).render(table)
+    return [segment.text.strip() for segment in segments if (segment.style or Style()).bold and segment.text.strip()]
+
+
+def test_wide_screens_show_a_row_on_a_line():
+    lines = rendered(100, metrics_table(METRICS, INTERVALS, title="[b]SciFact"))
+    assert lines[0] == ["[b]SciFact"]
+    assert lines[1] == ["ndcg@10", "map"]
+    assert lines[3:] == [
+        ["dense", "0.645", "[0.60,", "0.69]", "0.600", "[0.55,", "0.65]"],
+        ["bm25", "0.679", "0.600"],
+        ["[red]hybrid", "0.500", "–"],
+    ]
+
+
+def test_narrow_screens_show_intervals_below():
+    lines = rendered(42, metrics_table({"dense": METRICS["dense"]}, INTERVALS))
+    assert lines[2:] == [["dense", "0.645", "0.600"], ["[0.60,", "0.69]", "[0.55,", "0.65]"]]
+
+
+def test_five_metrics_fit_eighty_columns():
+    metrics = {"hybrid": dict.fromkeys(("ndcg@10", "recall@10", "recall@100", "mrr@10", "map"), 0.5)}
+    intervals = {"hybrid": dict.fromkeys(metrics["hybrid"], (0.4, 0.6))}
+    lines = rendered(80, metrics_table(metrics, intervals))
+    assert lines[0] == list(metrics["hybrid"])
+    assert lines[-1] == ["[0.40,", "0.60]"] * 5
+
+
+def test_the_best_of_each_column_is_bold_and_equals_are_alike():
+    bold = bold_words(metrics_table(METRICS))
+    assert [word for word in bold if word[0].isdigit()] == ["0.600", "0.679", "0.600"]
+    assert best(METRICS) == {"ndcg@10": 0.679, "map": 0.6}
+
+
+def test_columns_and_cells():
+    assert columns({"a": {"x": 1.0}, "b": {"y": 1.0, "x": 0.0}}) == ["x", "y"]
+    assert cell(0.6449, [0.6, 0.69]) == "0.645 [0.60, 0.69]"
+    assert cell(1.0, None) == "1.000"
+    assert cell(None, None) == "–"
+
+
+def test_no_rows_make_an_empty_table():
+    assert metrics_table({}).row_count == 0
