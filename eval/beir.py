@@ -10,26 +10,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Literal, TypeAlias
 
 from retriever.data.beir import BeirDataset
-from retriever.encoder.encoder import Encoder
+from retriever.encoder.encoder import Encoder, Similarity
 from retriever.errors import DataError
-from retriever.eval.metrics import METRICS, Qrels, Run, score_run
+from retriever.eval.judge import drop_identical, judge, to_run
+from retriever.eval.metrics import Run
 from retriever.eval.runs import write_run
-from retriever.eval.significance import bootstrap_intervals
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.ranking import Ranking
 
 Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
+
+MODES: tuple[Mode, ...] = ("dense", "bm25", "hybrid")
 
 
 @dataclass(frozen=True)
@@ -75,19 +74,19 @@ class Results:
 
 
 def evaluate_beir(
-    encoder: Encoder,
+    encoder: Encoder | None,
     dataset: BeirDataset,
     *,
     depth: int = 1000,
-    modes: Sequence[Mode] = ("dense", "bm25", "hybrid"),
-    similarity: Literal["cosine", "dot"] | None = None,
+    modes: Sequence[Mode] = MODES,
+    similarity: Similarity | None = None,
     ignore_identical_ids: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Results:
     """Evaluate an encoder on a BEIR data set, with BM25 and the hybrid of both beside it.
 
     Args:
-        encoder: The encoder; its query and document prompts are applied.
+        encoder: The encoder; its query and document prompts are applied. BM25 alone needs none.
         dataset: Corpus, queries and judgments.
         depth: Hits kept per query; MAP and the run files look this deep.
         modes: The rankings to evaluate, in the order in which tables show them.
@@ -99,8 +98,10 @@ def evaluate_beir(
         Means, intervals and runs of every mode.
 
     Raises:
-        DataError: Nothing is judged, or a judged query is not among the queries.
+        DataError: Nothing is judged, a judged query is not among the queries, or a mode is unknown.
     """
+    if not modes or not set(modes) <= set(MODES):
+        raise DataError(f"The modes {list(modes)} cannot be evaluated: choose from {', '.join(MODES)}.")
     queries = sorted(query for query, judged in dataset.qrels.items() if judged)
     for query in queries:
         if query not in dataset.queries:
@@ -115,17 +116,31 @@ def evaluate_beir(
     k = min(depth + 1, len(ids))
 
     def rank(mode: str) -> Ranking:
-        if mode == "dense":
-            found = _dense(encoder, texts, questions, k, similarity or encoder.similarity, progress)
-        else:
+        if mode == "bm25":
             found = Bm25Index.build(texts).search(questions, k)
+        elif encoder is None:
+            raise DataError("Dense and hybrid search need an encoder: give a model, or evaluate bm25 alone.")
+        else:
+            found = _dense(encoder, texts, questions, k, similarity or encoder.similarity, progress)
         return drop_identical(found, queries if ignore_identical_ids else [""] * len(queries), ids, depth)
 
     rankings = {mode: rank(mode) for mode in ("dense", "bm25") if mode in modes or "hybrid" in modes}
     if "hybrid" in modes:
         rankings["hybrid"] = fuse([rankings["dense"], rankings["bm25"]], depth, method="zscore")
-    runs = {mode: to_run(rankings[mode], queries, ids) for mode in modes}
+    runs: dict[str, Run] = {mode: to_run(rankings[mode], queries, ids) for mode in modes}
     metrics, intervals = judge(runs, dataset.qrels)
     return Results(dataset.name, dataset.split, len(queries), metrics, intervals, runs)
 
 
+def _dense(
+    encoder: Encoder,
+    texts: Sequence[str],
+    questions: Sequence[str],
+    k: int,
+    similarity: Similarity,
+    progress: Callable[[int], None] | None,
+) -> Ranking:
+    """Exact search by vectors."""
+    documents = encoder.encode(texts, "document", progress=progress)
+    index = DenseIndex.build(documents, similarity, "Flat")
+    return index.search(encoder.encode(questions, "query", progress=progress), k)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from retriever.errors import OutputError
+
+AT_FDCWD, EXCHANGE = -100, 2  # renameat2(2): paths relative to the working folder; swap the two
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
@@ -47,25 +52,54 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
 def replacing(folder: Path) -> Iterator[Path]:
     """A temporary sibling folder that takes the folder's place if the block succeeds and vanishes if it does not.
 
+    Where the system can exchange two folders in one step (Linux), a process killed at any moment leaves the whole old
+    folder or the whole new one. Elsewhere a kill between two renames can leave the old one as ``.NAME.old``.
+
     Raises:
         OutputError: The disk is full or the place cannot be written.
     """
+    folder = folder.resolve()  # a link to a folder stays a link
     temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process of the same id
         temporary.mkdir(parents=True)
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
-        old = folder.with_name(f".{folder.name}.old{os.getpid()}")
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _put(temporary, folder)
         _sync(folder.parent)
     except OSError as error:
-        raise OutputError(f"Cannot write {folder}: {error.strerror or error}.") from error
+        raise OutputError(f"Cannot write {folder} ({error.strerror or error}): choose a place with room.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(new: Path, folder: Path) -> None:
+    """Rename ``new`` to ``folder``; a folder that was there ends up under the name ``new`` or is gone."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if _exchange(new, folder):
+        return
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # in glibc since 2.28; Python has no binding
+    return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE) == 0
 
 
 def _sync(path: Path) -> None:
@@ -74,5 +108,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-

@@ -62,6 +62,6 @@ def slices(ids: NDArray[np.int32], starts: NDArray[np.int64], lengths: NDArray[n
 
 def concatenate(parts: Iterable[Ragged]) -> Ragged:
     """Stack the rows of several ragged arrays."""
-    parts = list(parts)
+    parts = [Ragged.from_rows([]), *parts]
     lengths = np.concatenate([part.lengths for part in parts])
     return Ragged(np.concatenate([part.ids for part in parts]), offsets_of(lengths))

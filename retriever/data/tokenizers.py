@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from retriever.data.ragged import Ragged, offsets_of
+from retriever.data.wordpiece import train_wordpiece
 from retriever.data.words import MEMO_LIMIT, WORD, WordAnalyzer
 from retriever.errors import DataError
 
@@ -154,7 +155,8 @@ class WordTokenizer:
         vocabulary = {"[UNK]": 0} | {word: i for i, word in enumerate(self.surfaces, start=1)}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.Lowercase()
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+"), "removed", invert=True)
+        word = Regex(r"[\p{L}\p{N}_]+")  # what \w means to Python; to this library it also means combining marks
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(word, "removed", invert=True)
         return tokenizer, np.array([UNKNOWN, *self.surfaces.values()], np.int64)
 
 
@@ -175,14 +177,7 @@ class SubwordTokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], *, size: int = 8_192) -> SubwordTokenizer:
         """A lower-cased WordPiece vocabulary with BERT's special tokens."""
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-        tokenizer.train_from_iterator(texts, trainer)
-        return cls(tokenizer)
+        return cls(train_wordpiece(texts, size))
 
     @property
     def size(self) -> int:

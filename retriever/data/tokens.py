@@ -8,22 +8,22 @@ A store is cached under a hash of the corpus' content and the tokenizer.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from retriever.data.cache import cache_dir
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.data.ragged import Ragged, slices
 from retriever.data.tokenizers import TextTokenizer
+from retriever.data.workers import cores, worker_pool
 from retriever.errors import DataError
 from retriever.files import replacing
 
@@ -39,11 +39,13 @@ class TokenStore:
     ids: NDArray[np.int32]  # (T,)
     offsets: NDArray[np.int64]  # (N + 1,)
     titles: NDArray[np.int32]  # (N,) title tokens of each document
+    fingerprint: str  # of the corpus and the tokenizer
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
         """Map the arrays of a folder written by :func:`tokenise`."""
-        return cls(**{name: _map(folder / f"{name}.bin", dtype) for name, dtype in ARRAYS.items()})
+        arrays = {name: _map(folder / f"{name}.bin", dtype) for name, dtype in ARRAYS.items()}
+        return cls(**arrays, fingerprint=folder.name)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -84,7 +86,7 @@ def tokenise(
     folder = cache_dir() / "tokens" / key
     if not folder.is_dir():
         with replacing(folder) as temporary:
-            _write(temporary, _encoded(corpus, tokenizer, processes or os.cpu_count() or 1), progress)
+            _write(temporary, _encoded(corpus, tokenizer, processes or cores()), progress)
     store = TokenStore.open(folder)
     if not len(store.ids):
         raise DataError(f"The corpus {corpus.name} holds no words the tokenizer knows.")
@@ -93,16 +95,16 @@ def tokenise(
 
 def _write(folder: Path, parts: Iterable[tuple[Ragged, Ragged]], progress: Callable[[int], None] | None) -> None:
     end = 0
-    with (folder / "ids.bin").open("wb") as ids, (folder / "offsets.bin").open("wb") as offsets:
-        with (folder / "titles.bin").open("wb") as titles:
-            offsets.write(np.zeros(1, np.int64).tobytes())
-            for title, content in parts:
-                ids.write(content.ids.tobytes())
-                offsets.write((content.offsets[1:] + end).tobytes())
-                titles.write(title.lengths.astype(np.int32).tobytes())
-                end += int(content.offsets[-1])
-                if progress is not None:
-                    progress(len(content))
+    with ExitStack() as stack:
+        ids, offsets, titles = (stack.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS)
+        offsets.write(np.zeros(1, np.int64).tobytes())
+        for title, content in parts:
+            ids.write(content.ids.tobytes())
+            offsets.write((content.offsets[1:] + end).tobytes())
+            titles.write(title.lengths.astype(np.int32).tobytes())
+            end += int(content.offsets[-1])
+            if progress is not None:
+                progress(len(content))
 
 
 def _encoded(corpus: Corpus, tokenizer: TextTokenizer, processes: int) -> Iterator[tuple[Ragged, Ragged]]:
@@ -112,8 +114,7 @@ def _encoded(corpus: Corpus, tokenizer: TextTokenizer, processes: int) -> Iterat
     if processes == 1 or len(head) < 4:
         yield from (_encode_chunk(tokenizer, chunk) for chunk in (*head, *chunks))
         return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_set_tokenizer, initargs=(tokenizer,)) as pool:
+    with worker_pool(processes, _set_tokenizer, (tokenizer,)) as pool:
         waiting = [pool.submit(_encode_in_worker, chunk) for chunk in head]
         for chunk in chunks:  # a bounded window: the corpus may be larger than memory
             yield waiting.pop(0).result()
@@ -140,7 +141,7 @@ _worker_tokenizer: TextTokenizer
 
 
 def _set_tokenizer(tokenizer: TextTokenizer) -> None:
-    global _worker_tokenizer  # noqa: PLW0603 — a worker process holds one tokenizer for its life
+    global _worker_tokenizer  # a worker process holds one tokenizer for its life
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker_tokenizer = tokenizer
 
@@ -149,7 +150,7 @@ def _encode_in_worker(chunk: list[Document]) -> tuple[Ragged, Ragged]:
     return _encode_chunk(_worker_tokenizer, chunk)
 
 
-def _map(path: Path, dtype: type[np.generic]) -> NDArray[np.generic]:
+def _map(path: Path, dtype: DTypeLike) -> NDArray[Any]:
     if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")

@@ -15,17 +15,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.module import Module
 from sentence_transformers.base.modules.transformer import Transformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
-from retriever.encoder.folder import load_stack, save_stack
-from retriever.encoder.loop import Report, encode
+from retriever.encoder.folder import load_stack, load_transformer, save_stack
+from retriever.encoder.loop import Report, embed, encode
 from retriever.encoder.static import Frequency, TermEmbedding, idf
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
 from retriever.errors import ModelError
+
+BOOKKEEPING = {"_name_or_path", "architectures", "dtype", "transformers_version"}  # of a config, not of its output
 
 Kind = Literal["query", "document"]
 Similarity = Literal["cosine", "dot"]
@@ -51,13 +54,15 @@ class Encoder:
         first = stack[0]
         self.text_tokenizer: TextTokenizer
         self.limit: int | None = None  # tokens of text that fit; None for a bag of tokens
+        self.frame = 0  # special tokens put around a text
         if isinstance(first, TermEmbedding):
             self.text_tokenizer, self.collate = first.text_tokenizer, first.collate
         elif isinstance(first, StaticEmbedding):
             self.text_tokenizer, self.collate = SubwordTokenizer(first.tokenizer), _collate_mean
         elif isinstance(first, Transformer):
             collator = TransformerCollator(first)
-            self.text_tokenizer, self.collate, self.limit = collator.text_tokenizer, collator.collate, collator.limit
+            self.text_tokenizer, self.collate = collator.text_tokenizer, collator.collate
+            self.limit, self.frame = collator.limit, collator.frame
         else:
             raise ModelError(
                 f"The model starts with a {type(first).__name__} module; only Transformer, StaticEmbedding and "
@@ -140,20 +145,23 @@ class Encoder:
     ) -> Encoder:
         """A bare Hugging Face transformer with a new pooling, such as BERT before contrastive training.
 
+        Args:
+            path_or_name: A model folder or a hub name; a pooling it may come with is left out.
+            pooling: How token states become one vector.
+            normalise: End with an L2 normalisation and compare by cosine; otherwise by dot product.
+            max_length: Tokens that are read of a text, special ones included; as many as the model has if omitted.
+
         Raises:
-            ModelError: There is no such model.
+            ModelError: There is no such model, or it has fewer positions than ``max_length``.
         """
-        try:
-            transformer = Transformer(str(path_or_name), max_seq_length=max_length)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"Cannot open the transformer {path_or_name}: {str(error).splitlines()[0]}") from error
+        transformer = load_transformer(path_or_name, max_length)
         return cls._assemble([transformer, *pooling_modules(transformer, pooling)], normalise)
 
     @classmethod
     def _assemble(cls, modules: list[nn.Module], normalise: bool) -> Encoder:
         modules = [*modules, Normalize()] if normalise else modules
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        similarity = "cosine" if normalise else "dot"
+        similarity: Similarity = "cosine" if normalise else "dot"
         return cls(SentenceTransformer(modules=modules, similarity_fn_name=similarity, device=device))
 
     @property
@@ -189,7 +197,10 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything a vector depends on: weights, module settings, tokenizer, prompts, similarity."""
+        """Hash of everything a vector depends on: weights, module settings, tokenizer, prompts, similarity.
+
+        It is the same for a model before and after saving, whatever the folder.
+        """
         digest = hashlib.sha256()
         settings = [type(m).__name__ + json.dumps(_settings(m), sort_keys=True, default=str) for m in self.stack]
         for text in (*settings, self.text_tokenizer.fingerprint, str(self.limit), self.similarity):
@@ -221,8 +232,12 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Encode texts in batches of similar length.
 
+        A text gets the same vector whatever its batch mates. Static encoders are exact; transformers differ in the last
+        bits of the arithmetic, because padding changes the shapes: for unit vectors below 1e-5 an entry in float32 and
+        below 5e-3 in bfloat16, where also the cosine with the float32 vector is above 0.999.
+
         Args:
-            texts: N texts.
+            texts: N texts; an empty one gets a vector too.
             kind: Whose prompt is put before each text.
             batch_tokens: Padded tokens a batch may hold.
             dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware computes in it.
@@ -233,6 +248,27 @@ class Encoder:
         """
         vectors, self.report = encode(self, texts, kind, batch_tokens, dtype, progress)
         return vectors
+
+    def embed(
+        self,
+        tokens: Ragged,
+        *,
+        batch_tokens: int = 16_384,
+        dtype: str = "auto",
+        progress: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode texts that are tokenised already; see :meth:`encode`.
+
+        Args:
+            tokens: N rows of ids of :attr:`text_tokenizer`, prompts included, special tokens not.
+            batch_tokens: Padded tokens a batch may hold.
+            dtype: ``float32``, ``bfloat16`` or ``auto``.
+            progress: Called with the number of texts just finished.
+
+        Returns:
+            Vectors (N, D), float32, in the order of the rows.
+        """
+        return embed(self, tokens, batch_tokens, dtype, progress)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the sentence-transformers folder, whole or not at all.
@@ -274,7 +310,7 @@ def _collate_mean(tokens: Ragged) -> dict[str, Tensor]:
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     """The saved settings of a module that decide its output."""
-    if isinstance(module, (Pooling, TermEmbedding)):
-        settings: dict[str, Any] = module.get_config_dict()
-        return settings
-    return {}
+    if isinstance(module, Transformer):
+        return {name: value for name, value in module.config.to_dict().items() if name not in BOOKKEEPING}
+    settings: dict[str, Any] = module.get_config_dict() if isinstance(module, Module) else {}
+    return settings

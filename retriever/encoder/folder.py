@@ -1,14 +1,24 @@
-"""Model folders: reading them, and writing them whole or not at all."""
+"""Model folders: reading them, and writing them whole or not at all.
+
+A folder is sentence-transformers' own (``modules.json``, ``config_sentence_transformers.json``, weights as safetensors)
+with a model card beside it. A bare Hugging Face folder (``config.json`` only) opens with mean pooling. Whatever the
+libraries throw at a damaged folder becomes one sentence.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize
+from sentence_transformers.base.modules.transformer import Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, WeightedLayerPooling
 from torch import nn
+from transformers.utils import logging
 
+from retriever.encoder.card import model_card
 from retriever.encoder.static import TermEmbedding
 from retriever.errors import ModelError, OutputError
 from retriever.files import replacing
@@ -17,57 +27,107 @@ OURS = f"{TermEmbedding.__module__}.{TermEmbedding.__qualname__}"
 
 
 def load_stack(path_or_name: str | Path, device: str | None) -> tuple[SentenceTransformer, Path | None]:
-    """Read a sentence-transformers folder or hub model.
+    """Read a sentence-transformers folder or hub model; its weights are held in fp32.
 
     Only this project's own module class is trusted beside sentence-transformers' own: no code in a model runs.
+
+    Raises:
+        ModelError: There is no such model, or its files cannot be read.
     """
-    folder = Path(path_or_name)
-    if not folder.is_dir():
-        if str(path_or_name).startswith((".", "/", "~")) or folder.is_file() or str(path_or_name).count("/") > 1:
-            raise ModelError(f"There is no model folder {path_or_name}; train one with `retriever train`.")
-        return _from_hub(str(path_or_name), device), None
+    folder = locate(path_or_name)
+    with _reading(path_or_name, folder):
+        if folder is None:
+            stack = SentenceTransformer(str(path_or_name), device=device)
+        elif _types(folder)[:1] == [OURS]:
+            stack = _static_stack(folder, device)
+        else:
+            stack = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    for module in stack:
+        if isinstance(module, WeightedLayerPooling):  # its weights are part of the architecture, not trained
+            module.requires_grad_(False)
+    return stack.float(), folder
+
+
+def load_transformer(path_or_name: str | Path, max_length: int | None) -> Transformer:
+    """Read the bare transformer of a folder or hub model.
+
+    Raises:
+        ModelError: There is no such model, its files cannot be read, or it has fewer positions than ``max_length``.
+    """
+    folder = locate(path_or_name)
+    with _reading(path_or_name, folder):
+        transformer: Transformer = Transformer(str(folder or path_or_name), max_seq_length=max_length)
+    positions = getattr(transformer.config, "max_position_embeddings", -1)
+    if max_length is not None and 0 < positions < max_length:
+        raise ModelError(f"max_length is {max_length}, but {path_or_name} has only {positions} positions; lower it.")
+    return transformer.float()
+
+
+def locate(path_or_name: str | Path) -> Path | None:
+    """The model folder, or None for what can only be a hub name.
+
+    Raises:
+        ModelError: It is a path, but not of a folder that holds a model.
+    """
+    folder = Path(path_or_name).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).exists() for name in ("modules.json", "config.json")):
+            raise ModelError(f"{folder} holds no model: neither modules.json nor config.json; give another folder.")
+        return folder
+    if str(path_or_name).startswith((".", "/", "~")) or folder.exists() or len(folder.parts) > 2:
+        raise ModelError(f"There is no model folder {path_or_name}; train one with `retriever train`.")
+    return None
+
+
+def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> None:
+    """Write a model folder and its card, whole or not at all.
+
+    Raises:
+        OutputError: The folder exists already (and ``overwrite`` is off), or cannot be written.
+    """
+    if folder.exists() and not overwrite:
+        raise OutputError(f"{folder} exists already; choose another folder or pass --overwrite.")
+    with replacing(folder) as temporary:
+        stack.save(str(temporary), create_model_card=False)
+        (temporary / "README.md").write_text(model_card(stack), encoding="utf-8")
+
+
+@contextmanager
+def _reading(path_or_name: str | Path, folder: Path | None) -> Iterator[None]:
+    """No progress bars for local files, and one sentence for whatever goes wrong."""
+    bars = folder is not None and logging.is_progress_bar_enabled()
+    if bars:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        if _first_type(folder) == OURS:
-            return _static_stack(folder, device), folder
-        if not (folder / "modules.json").exists() and not (folder / "config.json").exists():
-            raise ModelError(f"{folder} holds no model: neither modules.json nor config.json is there.")
-        return SentenceTransformer(str(folder), device=device, local_files_only=True), folder
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"The model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+        yield
+    except Exception as error:  # tokenizers raises the base class itself
+        if folder is None:
+            message = f"There is no model folder {path_or_name}, and the hub has no such model or cannot be reached."
+        else:
+            reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
+            message = f"The model in {folder} cannot be read ({reason}); copy it again or train it anew."
+        raise ModelError(message) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _from_hub(name: str, device: str | None) -> SentenceTransformer:
-    try:
-        return SentenceTransformer(name, device=device)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"There is no model folder {name}, and the hub has no such model or cannot be reached."
-        ) from error
-
-
-def _first_type(folder: Path) -> str:
+def _types(folder: Path) -> list[str]:
+    """The module classes of a folder; none for a bare transformer."""
     path = folder / "modules.json"
-    return str(json.loads(path.read_text())[0]["type"]) if path.exists() else ""
+    return [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
 
 
 def _static_stack(folder: Path, device: str | None) -> SentenceTransformer:
-    types = [module["type"] for module in json.loads((folder / "modules.json").read_text())]
-    config = json.loads((folder / "config_sentence_transformers.json").read_text())
+    types = _types(folder)
+    config = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
     modules: list[nn.Module] = [TermEmbedding.load(str(folder))]
     modules += [Normalize() for name in types[1:] if name.endswith(".Normalize")]
     if len(modules) != len(types):
-        raise ModelError(f"{folder / 'modules.json'} lists modules a static encoder cannot have: {', '.join(types[1:])}.")
+        raise ValueError(f"modules.json lists what a static encoder cannot have: {', '.join(types[1:])}")
     return SentenceTransformer(
         modules=modules,
         prompts=config.get("prompts"),
         similarity_fn_name=config.get("similarity_fn_name"),
         device=device,
     )
-
-
-def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> None:
-    """Write a model folder atomically."""
-    if folder.exists() and not overwrite:
-        raise OutputError(f"{folder} exists already; choose another folder or pass --overwrite.")
-    with replacing(folder) as temporary:
-        stack.save(str(temporary), create_model_card=False)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retriever.data.ragged import Ragged
 from retriever.errors import ModelError
 
 if TYPE_CHECKING:
@@ -45,23 +46,40 @@ def encode(
     vectors = np.empty((len(texts), encoder.dimension), np.float32)
     prompt = encoder.prompts.get(kind, "")
     kept = truncated = 0
+    for start in range(0, len(texts), CHUNK):
+        chunk = texts[start : start + CHUNK]
+        tokens = encoder.text_tokenizer.encode([prompt + text for text in chunk] if prompt else chunk)
+        if encoder.limit is not None:
+            truncated += int((tokens.lengths > encoder.limit).sum())
+            tokens = tokens.cut(encoder.limit)
+        kept += int(tokens.offsets[-1])
+        vectors[start : start + len(chunk)] = embed(encoder, tokens, batch_tokens, dtype, progress)
+    return vectors, Report(len(texts), kept, truncated)
+
+
+def embed(
+    encoder: Encoder,
+    tokens: Ragged,
+    batch_tokens: int,
+    dtype: str,
+    progress: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Vectors (N, D) of N rows of token ids, which hold no special tokens; longer rows are cut."""
+    if encoder.limit is not None:
+        tokens = tokens.cut(encoder.limit)
+    vectors = np.empty((len(tokens), encoder.dimension), np.float32)
     was_training = encoder.stack.training
     encoder.stack.eval()
-    with torch.inference_mode(), autocast(encoder.device, dtype):
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
-            tokens = encoder.text_tokenizer.encode([prompt + text for text in chunk] if prompt else chunk)
-            if encoder.limit is not None:
-                truncated += int((tokens.lengths > encoder.limit).sum())
-                tokens = tokens.cut(encoder.limit)
-            kept += int(tokens.offsets[-1])
-            for rows in packs(tokens.lengths, batch_tokens):
+    try:
+        with torch.inference_mode(), autocast(encoder.device, dtype):
+            for rows in packs(tokens.lengths + encoder.frame, batch_tokens):
                 out = encoder(encoder.features(tokens.take(rows)))
-                vectors[start + rows] = out.float().cpu().numpy()
+                vectors[rows] = out.float().cpu().numpy()
                 if progress is not None:
                     progress(len(rows))
-    encoder.stack.train(was_training)
-    return vectors, Report(len(texts), kept, truncated)
+    finally:
+        encoder.stack.train(was_training)
+    return vectors
 
 
 def packs(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
@@ -91,4 +109,5 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies matrices in bfloat16 (not merely emulates it)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: a torch without them counts as "no"
+    return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)

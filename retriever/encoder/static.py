@@ -10,19 +10,22 @@ Training touches only the rows of the tokens in a batch: their gradient is spars
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from sentence_transformers.base.modality_types import Modality
 from sentence_transformers.base.modules.input_module import InputModule
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged, offsets_of
-from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer, load_words, save_words
+from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer, load_words, save_words
 
 Frequency = Literal["log", "count"]
 
@@ -30,7 +33,8 @@ Frequency = Literal["log", "count"]
 class TermEmbedding(InputModule):
     """Token table (V, D) and token weights (V,), summed over the distinct tokens of a text.
 
-    A sentence-transformers input module: it tokenises, looks up and sums.
+    A sentence-transformers input module: it tokenises, looks up and sums. ``SentenceTransformer(folder,
+    trust_remote_code=True)`` opens a folder that starts with one, as long as this package is installed.
 
     Args:
         tokenizer: Word or sub-word tokenizer of V ids.
@@ -38,9 +42,10 @@ class TermEmbedding(InputModule):
         weights: Token weights, (V,); all ones if omitted.
         frequency: ``log`` or ``count``, see the module's header.
         learn_weights: Train the token weights too.
-    """
 
-    modalities: ClassVar[list[str]] = ["text"]
+    Raises:
+        ValueError: The table does not have V rows.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,9 @@ class TermEmbedding(InputModule):
         frequency: Frequency = "log",
         learn_weights: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
+        if len(table) != tokenizer.size:
+            raise ValueError(f"the token table has {len(table)} rows for a vocabulary of {tokenizer.size}")
         self.text_tokenizer = tokenizer
         self.frequency = frequency
         self.table = nn.Parameter(table)  # (V, D)
@@ -73,16 +80,18 @@ class TermEmbedding(InputModule):
             "offsets": torch.from_numpy(offsets_of(lengths)),
         }
 
-    def preprocess(self, inputs: list[str], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Texts → features, as sentence-transformers calls it."""
-        texts = self._prepend_prompt(inputs, prompt) if prompt else inputs
+        texts = [prompt + text for text in inputs] if prompt else inputs
         features: dict[str, Any] = self.collate(self.text_tokenizer.encode(texts))
         return features
 
     def forward(self, features: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
         """Add ``sentence_embedding`` (N, D) to the features."""
-        tokens, places = torch.unique(features["input_ids"], return_inverse=True)
-        vectors = F.embedding(tokens, self.table, sparse=True)  # (U, D): the only gradient of the table
+        places, vectors = features["input_ids"], self.table.data
+        if torch.is_grad_enabled():  # the only gradient of the table is that of its U distinct rows
+            tokens, places = torch.unique(places, return_inverse=True)
+            vectors = F.embedding(tokens, self.table, sparse=True)  # (U, D)
         factors = features["frequencies"] * self.weights[features["input_ids"]]
         features["sentence_embedding"] = F.embedding_bag(
             places,
@@ -99,14 +108,14 @@ class TermEmbedding(InputModule):
         return self.table.shape[1]
 
     @property
+    def modalities(self) -> list[Modality]:
+        """Text only."""
+        return ["text"]
+
+    @property
     def max_seq_length(self) -> float:
         """A bag has no length limit."""
         return float("inf")
-
-    @property
-    def tokenizer(self) -> TextTokenizer:
-        """The tokenizer, under the name sentence-transformers looks for."""
-        return self.text_tokenizer
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings saved in ``config.json``."""
@@ -123,24 +132,26 @@ class TermEmbedding(InputModule):
             self.text_tokenizer.tokenizer.save(str(folder / "tokenizer.json"))
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> TermEmbedding:
+    def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> TermEmbedding:
         """Read what :meth:`save` wrote, from a local folder or the hub."""
-        hub = {name: kwargs[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in kwargs}
+        hub = {
+            name: kwargs[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in kwargs
+        }
 
-        def file(name: str) -> str | None:
-            path: str | None = cls.load_file_path(model_name_or_path, filename=name, subfolder=subfolder, **hub)
-            return path
+        def find(*names: str) -> Path:
+            for name in names:
+                if path := cls.load_file_path(model_name_or_path, filename=name, subfolder=subfolder, **hub):
+                    return Path(path)
+            raise FileNotFoundError(f"{' or '.join(names)} is missing")
 
         config = cls.load_config(model_name_or_path, subfolder=subfolder, **hub)
-        weights = load_file(str(file("model.safetensors")))
-        words = file("words.json")
+        weights = load_file(find("model.safetensors"))
+        vocabulary = find("words.json", "tokenizer.json")
         tokenizer: WordTokenizer | SubwordTokenizer
-        if words is not None:
-            tokenizer = load_words(Path(words))
+        if vocabulary.name == "words.json":
+            tokenizer = load_words(vocabulary)
         else:
-            from tokenizers import Tokenizer
-
-            tokenizer = SubwordTokenizer(Tokenizer.from_file(str(file("tokenizer.json"))))
+            tokenizer = SubwordTokenizer(Tokenizer.from_file(str(vocabulary)))
         return cls(tokenizer, weights["table"], weights["weights"], config["frequency"], config["learn_weights"])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
+from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -25,7 +27,7 @@ class TransformerCollator:
         transformer: The loaded sentence-transformers module.
 
     Raises:
-        ModelError: The model's tokenizer has no fast implementation.
+        ModelError: The model's tokenizer has no fast implementation, or is missing.
     """
 
     def __init__(self, transformer: Transformer) -> None:
@@ -35,14 +37,17 @@ class TransformerCollator:
                 f"The tokenizer {type(tokenizer).__name__} has no fast implementation; convert the model's tokenizer "
                 "to tokenizer.json with a recent transformers release."
             )
+        if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
+            raise ModelError("The model's tokenizer knows no words; put its tokenizer.json into the model's folder.")
         self.text_tokenizer = SubwordTokenizer(tokenizer.backend_tokenizer, bool(transformer.do_lower_case))
         self.pad = int(tokenizer.pad_token_id or 0)
         probe = self.text_tokenizer.encode(["a"]).ids.tolist()
         framed = tokenizer("a")["input_ids"]
         at = framed.index(probe[0])
         self.prefix, self.suffix = framed[:at], framed[at + len(probe) :]
+        self.frame = len(self.prefix) + len(self.suffix)  # special tokens around a text
         limit = min(transformer.max_seq_length or tokenizer.model_max_length, tokenizer.model_max_length)
-        self.limit = int(limit) - len(self.prefix) - len(self.suffix)  # tokens of text that fit
+        self.limit = int(limit) - self.frame  # tokens of text that fit
 
     def collate(self, tokens: Ragged) -> dict[str, Tensor]:
         """Frame with special tokens and pad to the longest row.
@@ -50,14 +55,14 @@ class TransformerCollator:
         Returns:
             ``input_ids`` and ``attention_mask``, (N, L) each.
         """
-        rows = [[*self.prefix, *tokens[i].tolist(), *self.suffix] for i in range(len(tokens))]
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.pad)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+        start, end = len(self.prefix), len(self.prefix) + tokens.lengths  # (N,) where the suffix begins
+        columns = np.arange(int(end.max(initial=0)) + len(self.suffix))
+        mask = columns < end[:, None] + len(self.suffix)  # (N, L)
+        ids = np.full(mask.shape, self.pad)
+        ids[:, :start] = self.prefix
+        ids[(columns >= start) & (columns < end[:, None])] = tokens.ids
+        ids[mask & (columns >= end[:, None])] = np.tile(self.suffix, len(tokens))
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
 def pooling_modules(transformer: Transformer, pooling: PoolingName) -> list[nn.Module]:
@@ -84,7 +89,7 @@ def small_transformer(
     tokenizer: SubwordTokenizer, *, dimension: int, layers: int, heads: int, max_length: int, dropout: float, seed: int
 ) -> Transformer:
     """A randomly initialised BERT of the given size over a tokenizer with BERT's special tokens."""
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=_framed(tokenizer),
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -108,13 +113,12 @@ def small_transformer(
         torch.manual_seed(seed)
         BertModel(config, add_pooling_layer=False).save_pretrained(folder)
         fast.save_pretrained(folder)
-        return Transformer(folder, max_seq_length=max_length)
+        transformer: Transformer = Transformer(folder, max_seq_length=max_length)
+    return transformer
 
 
-def _framed(tokenizer: SubwordTokenizer) -> Any:
+def _framed(tokenizer: SubwordTokenizer) -> Tokenizer:
     """A copy that frames a text with ``[CLS]`` and ``[SEP]``."""
-    from tokenizers import Tokenizer, processors
-
     copy = Tokenizer.from_str(tokenizer.tokenizer.to_str())
     special = [(name, copy.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     copy.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)

@@ -31,21 +31,23 @@ Link = Literal["all", "self", "none"]
 Pool = Literal["out", "in", "split"]
 
 
-def masked_logsumexp(z: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
+def masked_logsumexp(z: Tensor, mask: Tensor | None, dim: int = 1) -> Tensor:
     """Log-sum-exp over the entries where ``mask`` holds.
 
     Args:
         z: Logits, any shape.
-        mask: Booleans of the same shape.
+        mask: Booleans of the same shape; every entry is kept if None.
         dim: The dimension summed over.
 
     Returns:
         ``z`` reduced over ``dim``; −inf with a zero gradient where no entry is kept.
     """
+    if mask is None:
+        return torch.logsumexp(z, dim)
     some = mask.any(dim, keepdim=True)
-    kept = torch.where(some, z.masked_fill(~mask, -math.inf), torch.zeros_like(z))
-    out = torch.logsumexp(kept, dim)
-    return torch.where(some.squeeze(dim), out, torch.full_like(out, -math.inf))
+    fill = torch.where(some, -math.inf, 0.0).to(z.dtype)  # an empty row must not hand −inf − (−inf) to autograd
+    out = torch.logsumexp(torch.where(mask, z, fill), dim)
+    return torch.where(some.squeeze(dim), out, -math.inf)
 
 
 def contrast(
@@ -71,46 +73,49 @@ def contrast(
         normalise: Divide each row of targets by its sum; pool ``split`` never does.
 
     Returns:
-        The loss per anchor, (B,). An anchor without positives gives exactly 0 (in ``split`` its negative half),
-        with a finite gradient.
+        The loss per anchor, (B,). An anchor without positives, or whose positives meet no rival, gives exactly 0
+        (in ``split`` its other half) with a finite gradient. NaN scores give a NaN loss.
 
     Raises:
         ValueError: The settings cannot train: wrong shapes, negative or non-finite targets or weights, a row
             without candidates, soft targets with a link that would silently give 0.
     """
-    weights = torch.ones_like(scores) if weights is None else weights
     _check(scores, targets, weights, temperature, link, pool)
     z = scores / temperature  # (B, M)
-    positive, live = targets > 0, weights > 0
     if pool == "split":
         return _split(z, targets, weights)
+    positive = targets > 0
+    negative, live, weighted = ~positive, None, z
+    if weights is not None:
+        live = weights > 0
+        negative, weighted = negative & live, z + _masked_log(weights, live)
     share = targets / targets.sum(1, keepdim=True).clamp_min(1e-12) if normalise else targets
-    weighted = z + _masked_log(weights, live)
-    n = masked_logsumexp(weighted, live & ~positive)  # (B,)
     if pool == "in":
-        some = positive.any(1)
-        pooled = masked_logsumexp(z + _masked_log(share, positive), positive)
-        return torch.where(some, F.softplus(n - torch.where(some, pooled, torch.zeros_like(n))), torch.zeros_like(n))
-    n = n[:, None]
-    if link == "all":
-        term = torch.logaddexp(n, masked_logsumexp(weighted, positive & live)[:, None]) - z
-    elif link == "self":
-        term = F.softplus(n - z)  # the paper's idea: positive p competes with the negatives only
-    else:
-        term = torch.where(n.isfinite(), n - z, torch.zeros_like(z))
-    return (share * torch.where(positive, term, torch.zeros_like(z))).sum(1)
+        return _in(z, share, positive, masked_logsumexp(weighted, negative))
+    rivals = live if link == "all" else negative  # whom a positive competes with; its own share included in "all"
+    n = masked_logsumexp(weighted, rivals)[:, None]  # (B, 1)
+    term = F.softplus(n - z) if link == "self" else n - z
+    counted = positive & (n != -math.inf)  # no rivals, no loss
+    return (share * torch.where(counted, term, 0.0)).sum(1)
 
 
 def weighted_mean(losses: Tensor, anchor_weights: Tensor | None = None) -> Tensor:
-    """Mean of the per-anchor losses (B,), weighted by ω (B,) if given: Σ ω ℓ / Σ ω."""
+    """Mean of the per-anchor losses (B,), weighted by ω (B,) if given: ``Σ ω ℓ / Σ ω``."""
     if anchor_weights is None:
         return losses.mean()
     return (anchor_weights * losses).sum() / anchor_weights.sum()
 
 
-def _split(z: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def _in(z: Tensor, share: Tensor, positive: Tensor, n: Tensor) -> Tensor:
+    """``softplus(n − LSE_P(z + log T̄))``, 0 without positives."""
+    some = positive.any(1)
+    pooled = masked_logsumexp(z + _masked_log(share, positive), positive)
+    return torch.where(some, F.softplus(n - torch.where(some, pooled, 0.0)), 0.0)
+
+
+def _split(z: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """``log(1 + Σ W (1 − T) e^z) + log(1 + Σ T e^−z)``."""
-    negative = weights * (1 - targets)
+    negative = 1 - targets if weights is None else weights * (1 - targets)
     push = masked_logsumexp(z + _masked_log(negative, negative > 0), negative > 0)
     pull = masked_logsumexp(_masked_log(targets, targets > 0) - z, targets > 0)
     return F.softplus(push) + F.softplus(pull)
@@ -118,31 +123,48 @@ def _split(z: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 def _masked_log(values: Tensor, mask: Tensor) -> Tensor:
     """Log of the kept entries, 0 elsewhere: log 0 never reaches autograd."""
-    return torch.where(mask, values, torch.ones_like(values)).log()
+    return torch.where(mask, values, 1.0).log()
 
 
 def _check(
-    scores: Tensor, targets: Tensor, weights: Tensor, temperature: float | Tensor, link: str, pool: str
+    scores: Tensor, targets: Tensor, weights: Tensor | None, temperature: float | Tensor, link: str, pool: str
 ) -> None:
     if link not in ("all", "self", "none"):
         raise ValueError(f"link is {link!r}; choose 'all', 'self' or 'none'.")
     if pool not in ("out", "in", "split"):
         raise ValueError(f"pool is {pool!r}; choose 'out', 'in' or 'split'.")
-    for name, value in (("targets", targets), ("weights", weights)):
-        if value.shape != scores.shape:
-            raise ValueError(f"{name} has shape {tuple(value.shape)}, scores {tuple(scores.shape)}; they must agree.")
-        if not bool(((value >= 0) & value.isfinite()).all()):
-            raise ValueError(f"{name} must be finite and at least 0.")
-    if not bool((torch.as_tensor(temperature) > 0).all()):
+    if not scores.numel():
+        raise ValueError(f"scores have shape {tuple(scores.shape)}; there must be an anchor and a candidate.")
+    if not _range(temperature)[0] > 0:
         raise ValueError("temperature must be greater than 0.")
-    positive = targets > 0
-    if not bool(((weights > 0) | positive).any(1).all()):
-        raise ValueError("every anchor needs at least one candidate: a row has neither a positive nor a weight.")
-    if pool == "split" and bool((targets > 1).any()):
+    top = _check_range("targets", targets, scores)
+    if pool == "split" and top > 1:
         raise ValueError("pool 'split' needs targets in [0, 1].")
-    soft = pool == "in" or (pool == "out" and link != "all")
-    if soft and targets.shape[1] > 1 and bool(positive.all(1).any()):
+    if weights is not None:
+        _check_range("weights", weights, scores)
+        if not bool(torch.maximum(weights, targets).amax(1).gt(0).all()):
+            raise ValueError("every anchor needs at least one candidate: a row has neither a positive nor a weight.")
+    hard_only = pool == "in" or (pool == "out" and link != "all")
+    if hard_only and targets.shape[1] > 1 and bool(targets.amin(1).gt(0).any()):
         raise ValueError(
             f"every candidate is a positive, so link {link!r} with pool {pool!r} would have no negatives and a loss of "
             "0; use link 'all' with pool 'out' for soft targets."
         )
+
+
+def _check_range(name: str, value: Tensor, scores: Tensor) -> float:
+    """The largest entry, after checking shape, sign and finiteness."""
+    if value.shape != scores.shape:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, scores {tuple(scores.shape)}; they must agree.")
+    low, high = _range(value)
+    if not (low >= 0 and high < math.inf):
+        raise ValueError(f"{name} must be finite and at least 0.")
+    return high
+
+
+def _range(value: float | Tensor) -> tuple[float, float]:
+    """Smallest and largest entry in one pass; NaN if any entry is."""
+    if not isinstance(value, Tensor):
+        return value, value
+    low, high = value.detach().aminmax()
+    return float(low), float(high)

@@ -1,0 +1,123 @@
+r"""BM25 search over stemmed words, on bm25s.
+
+1. Words are those of :class:`retriever.data.words.WordAnalyzer`: lower-cased ``\w+`` runs, stemmed, no stop words.
+2. The score of document d for query q is Lucene's variant, computed in fp32 and summed over the words of q, a word
+   that q holds twice counting twice:
+
+       ln(1 + (N − n + ½) / (n + ½)) · tf / (tf + k1 · (1 − b + b · |d| / mean |d|))
+
+   with N documents, n of which hold the word, tf times in d (Kamphuis et al. 2020, Table 1, "Lucene (accurate)").
+3. bm25s computes all word–document scores when the index is built; a search adds columns of that sparse matrix.
+4. Only documents that share a word with the query are hits.
+
+The defaults k1 = 1.5 and b = 0.75 without stop words give nDCG@10 0.687 and Recall@100 0.924 on BEIR's SciFact;
+Anserini's k1 = 0.9 and b = 0.4 give 0.680 and 0.926.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import bm25s
+import numpy as np
+
+from retriever.data.words import WordAnalyzer
+from retriever.errors import DataError, IndexFolderError
+from retriever.indexing.ranking import Hits, Ranking, best, depth
+
+SETTINGS = "words.json"  # beside the files of bm25s
+
+
+class Bm25Index:
+    """A BM25 index; make one with :meth:`build` or :meth:`open`.
+
+    Args:
+        scorer: The word–document scores and the vocabulary.
+        analyzer: Text → words, as in building.
+    """
+
+    def __init__(self, scorer: bm25s.BM25, analyzer: WordAnalyzer) -> None:
+        self._scorer = scorer
+        self._analyzer = analyzer
+
+    @classmethod
+    def build(cls, texts: Iterable[str], *, k1: float = 1.5, b: float = 0.75, stemmer: str = "porter") -> Bm25Index:
+        """Index texts.
+
+        Args:
+            texts: N texts; their positions are the rows that a search returns. An empty text is never a hit.
+            k1: How slowly the weight of a repeated word saturates, 0 or more.
+            b: How strongly long texts are discounted, from 0 to 1.
+            stemmer: See :class:`retriever.data.words.WordAnalyzer`.
+
+        Raises:
+            DataError: There are no texts, or ``k1`` or ``b`` is out of range.
+        """
+        if not (0 <= k1 < math.inf and 0 <= b <= 1):
+            raise DataError(f"BM25 needs k1 of at least 0 and b between 0 and 1, not k1 = {k1} and b = {b}.")
+        analyzer = WordAnalyzer(stemmer)
+        vocabulary: dict[str, int] = {}
+        tokens = [[vocabulary.setdefault(word, len(vocabulary)) for word in analyzer(text)] for text in texts]
+        if not tokens:
+            raise DataError("There are no texts to index with BM25: give at least one document.")
+        scorer = bm25s.BM25(k1=k1, b=b, method="lucene")
+        with np.errstate(invalid="ignore"):  # texts without a single word have mean length 0, and no word to score
+            scorer.index((tokens, vocabulary), create_empty_token=False, show_progress=False)
+        return cls(scorer, analyzer)
+
+    @classmethod
+    def open(cls, folder: str | Path, mmap: bool = True) -> Bm25Index:
+        """Open a saved index.
+
+        Args:
+            folder: What :meth:`save` wrote.
+            mmap: Map the scores from disk, so that processes share them, instead of reading them into memory.
+
+        Raises:
+            IndexFolderError: The folder is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            scorer = bm25s.BM25.load(folder, mmap=mmap, show_progress=False)
+            return cls(scorer, WordAnalyzer(settings["stemmer"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IndexFolderError(
+                f"The BM25 index in {folder} is missing or damaged ({error}): build the index again."
+            ) from error
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files of the index into a folder, which is made."""
+        folder = Path(folder)
+        self._scorer.save(folder, show_progress=False)
+        (folder / SETTINGS).write_text(json.dumps({"stemmer": self._analyzer.stemmer}), encoding="utf-8")
+
+    def search(self, queries: Sequence[str], k: int) -> Ranking:
+        """The ``k`` best documents of each query.
+
+        Args:
+            queries: Q queries; one without a known word has no hits.
+            k: Hits wanted.
+
+        Returns:
+            Rows and scores (Q, min(k, N)).
+
+        Raises:
+            DataError: ``k`` is below 1.
+        """
+        width = depth(k, len(self))
+        return Ranking.stack((self._hits(query, width) for query in queries), width)
+
+    def _hits(self, query: str, k: int) -> Hits:
+        tokens = self._scorer.get_tokens_ids(self._analyzer(query))
+        if not tokens:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        scores = self._scorer.get_scores_from_ids(tokens)  # (N,)
+        matched = np.flatnonzero(scores > 0)
+        return best(matched, scores[matched], k)
+
+    def __len__(self) -> int:
+        return int(self._scorer.scores["num_docs"])

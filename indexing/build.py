@@ -1,0 +1,189 @@
+"""Building an index folder.
+
+1. One process at a time: the folder is locked, and what killed builds left behind is swept away.
+2. The corpus is read once, into the document store. A duplicate id shows before anything is encoded.
+3. The stored texts are encoded in chunks and added to the vectors; then BM25 reads them.
+4. All files are synced to disk under a temporary name, the folder gets its name, and the manifest is replaced.
+5. Only then does the old generation go.
+
+Until step 4 is done, an index that was there before answers as before, whatever happens.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retriever.data.document import Document
+from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.files import replacing
+from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.dense import DenseIndex
+from retriever.indexing.manifest import (
+    BM25,
+    DOCUMENTS,
+    MANIFEST,
+    VECTORS,
+    Bm25Record,
+    Manifest,
+    generation_name,
+    model_record,
+    publish,
+    read_manifest,
+    records,
+)
+from retriever.indexing.store import DocumentStore, write
+
+if TYPE_CHECKING:
+    from retriever.encoder.encoder import Encoder
+
+CHUNK = 8_192  # documents encoded at a time
+LEFTOVER = re.compile(rf"\.?generation-(\d+)(\.tmp\d+)?|\.{re.escape(MANIFEST)}\.\d+\.partial")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How an index is built.
+
+    Attributes:
+        factory: See :meth:`retriever.indexing.dense.DenseIndex.empty`.
+        k1: See :meth:`retriever.indexing.bm25.Bm25Index.build`.
+        b: Likewise.
+        stemmer: Likewise.
+        dtype: See :meth:`retriever.encoder.Encoder.encode`.
+    """
+
+    factory: str = "Flat"
+    k1: float = 1.5
+    b: float = 0.75
+    stemmer: str = "porter"
+    dtype: str = "auto"
+
+
+def build_folder(
+    encoder: Encoder,
+    documents: Iterable[Document],
+    folder: Path,
+    options: BuildOptions,
+    *,
+    model: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
+    dense = DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)
+    with writing(folder, overwrite) as generation:
+        name = generation_name(generation)
+        with replacing(folder / name) as temporary:
+            count = write(temporary / DOCUMENTS, documents)
+            if not count:
+                raise DataError("There is no document to index: give a corpus with text in it.")
+            store = DocumentStore(temporary / DOCUMENTS)
+            try:
+                for chunk in store.chunks(CHUNK):
+                    texts = [document.content for document in chunk]
+                    dense.add(encoder.encode(texts, "document", dtype=options.dtype, progress=progress))
+                dense.save(temporary / VECTORS)
+                texts_again = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
+                bm25 = Bm25Index.build(texts_again, k1=options.k1, b=options.b, stemmer=options.stemmer)
+                bm25.save(temporary / BM25)
+            finally:
+                store.close()
+            files = records(temporary, name)
+        manifest = Manifest(
+            package=_package_version(),
+            generation=generation,
+            model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
+            dimension=encoder.dimension,
+            similarity=encoder.similarity,
+            factory=options.factory,
+            documents=count,
+            bm25=Bm25Record(k1=options.k1, b=options.b, stemmer=options.stemmer),
+            files=files,
+        )
+        publish(folder, manifest)
+
+
+@contextmanager
+def writing(folder: Path, overwrite: bool) -> Iterator[int]:
+    """Lock an index folder for a change and sweep it before and after.
+
+    Args:
+        folder: The index folder; it is made if it does not exist.
+        overwrite: Whether an index may be there already.
+
+    Yields:
+        The number of the new generation. If its manifest is not published, the folder ends as it was.
+
+    Raises:
+        OutputError: An index is there already, or other files are, or another process is writing the folder.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"Cannot write the index {folder}: {error.strerror}.") from error
+    try:
+        _lock(lock, folder)
+        _check_writable(folder, overwrite)
+        _sweep(folder)
+        try:
+            yield 1 + max((_generation(path) for path in folder.iterdir()), default=0)
+        finally:
+            _sweep(folder)
+            if is_new and not any(folder.iterdir()):
+                folder.rmdir()
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise OutputError(f"Another process is writing the index {folder}: wait until it is done.") from error
+
+
+def _check_writable(folder: Path, overwrite: bool) -> None:
+    names = {path.name for path in folder.iterdir()}
+    if MANIFEST in names:
+        if not overwrite:
+            raise OutputError(f"The index {folder} exists already: choose another folder or pass --overwrite.")
+    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name)):
+        raise OutputError(f"{folder} is no index and holds other files ({others[0]}): choose another folder.")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what no manifest names. A damaged manifest might name anything: then nothing is removed."""
+    try:
+        current = generation_name(read_manifest(folder).generation) if (folder / MANIFEST).exists() else ""
+    except IndexFolderError:
+        return
+    for path in folder.iterdir():
+        if LEFTOVER.fullmatch(path.name) and path.name != current:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _generation(path: Path) -> int:
+    """The number of a generation folder, 0 of anything else."""
+    match = LEFTOVER.fullmatch(path.name)
+    return int(match[1] or 0) if match else 0
+
+
+def _package_version() -> str:
+    try:
+        return version("dense-retriever")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

@@ -1,0 +1,195 @@
+"""The manifest of an index folder: what it holds, which model made it, and how to see that nothing is damaged.
+
+    manifest.json            published last, by an atomic replace: it decides which generation counts
+    generation-000001/       written once, never changed
+        documents.sqlite     ids, titles, texts, metadata, by row
+        vectors.faiss        vectors, by row
+        bm25/                word–document scores, by row
+
+Every change of an index writes a new generation and then replaces the manifest, so a crash leaves the old state or the
+new one, and a reader that has the old generation open keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from retriever.errors import IndexFolderError
+from retriever.files import write_atomically
+
+MANIFEST = "manifest.json"
+DOCUMENTS, VECTORS, BM25 = "documents.sqlite", "vectors.faiss", "bm25"
+FORMAT = 1
+BLOCK = 1 << 20
+
+
+class FileRecord(BaseModel):
+    """Size and hash of one file."""
+
+    bytes: int
+    sha256: str
+
+
+class ModelRecord(BaseModel):
+    """The encoder that made the vectors.
+
+    Attributes:
+        path: Its folder (absolute) or hub name, if known.
+        relative: Its folder as seen from the index folder, so that a pair that moved together still opens.
+        fingerprint: :attr:`retriever.encoder.Encoder.fingerprint`.
+        prompts: Its prompts, by kind.
+    """
+
+    path: str | None
+    relative: str | None
+    fingerprint: str
+    prompts: dict[str, str]
+
+
+class Bm25Record(BaseModel):
+    """Settings of the BM25 index."""
+
+    k1: float
+    b: float
+    stemmer: str
+
+
+class Manifest(BaseModel):
+    """What an index folder holds.
+
+    Attributes:
+        format: Version of this layout.
+        package: Version of the package that wrote it.
+        generation: Counts the changes of the index; names the folder that counts.
+        model: The encoder.
+        dimension: D, the width of a vector.
+        similarity: How vectors are compared.
+        factory: The FAISS factory string.
+        documents: How many there are.
+        bm25: Settings of the BM25 index.
+        files: Path from the index folder → size and hash.
+    """
+
+    format: int = FORMAT
+    package: str
+    generation: int
+    model: ModelRecord
+    dimension: int
+    similarity: Literal["cosine", "dot"]
+    factory: str
+    documents: int
+    bm25: Bm25Record
+    files: dict[str, FileRecord]
+
+    def check_sizes(self, folder: Path) -> None:
+        """See that every file is there in full.
+
+        Raises:
+            IndexFolderError: A file is missing or has another size.
+        """
+        for name, record in self.files.items():
+            path = folder / name
+            size = path.stat().st_size if path.is_file() else None
+            if size is None:
+                raise IndexFolderError(f"The index file {path} is missing: build the index again.")
+            if size != record.bytes:
+                raise IndexFolderError(
+                    f"The index file {path} is damaged ({size} bytes instead of {record.bytes}): build the index again."
+                )
+
+    def verify(self, folder: Path) -> None:
+        """Read every file and compare its hash.
+
+        Raises:
+            IndexFolderError: A file is missing or has another content.
+        """
+        self.check_sizes(folder)
+        for name, record in self.files.items():
+            if sha256(folder / name) != record.sha256:
+                raise IndexFolderError(f"The index file {folder / name} is damaged: build the index again.")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of an index folder.
+
+    Raises:
+        IndexFolderError: The folder holds no index, one of a newer release, or the manifest is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
+            raise IndexFolderError(
+                f"The index {folder} has format {values['format']} and this release reads up to {FORMAT}: upgrade it."
+            )
+        return Manifest.model_validate(values)
+    except OSError as error:
+        raise IndexFolderError(
+            f"{folder} holds no index ({MANIFEST}: {error.strerror}): build one with `retriever index build`."
+        ) from error
+    except ValueError as error:  # no JSON, or JSON of another shape
+        raise IndexFolderError(f"The manifest {path} is damaged: build the index again.") from error
+
+
+def publish(folder: Path, manifest: Manifest) -> None:
+    """Make a manifest the one that counts.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+
+
+def generation_name(generation: int) -> str:
+    """The folder of a generation."""
+    return f"generation-{generation:06d}"
+
+
+def records(folder: Path, name: str) -> dict[str, FileRecord]:
+    """Size and hash of every file below ``folder``, by path from its parent, with ``name`` as the folder's name."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": FileRecord(bytes=path.stat().st_size, sha256=sha256(path))
+        for path in paths
+    }
+
+
+def model_record(fingerprint: str, prompts: dict[str, str], path: str | Path | None, folder: Path) -> ModelRecord:
+    """The record of a model that lies at ``path``, for an index in ``folder``."""
+    if path is None or not Path(path).is_dir():  # in memory only, or the name of a hub model
+        name = None if path is None else str(path)
+        return ModelRecord(path=name, relative=None, fingerprint=fingerprint, prompts=prompts)
+    absolute = Path(path).resolve()
+    relative = os.path.relpath(absolute, folder.resolve())
+    return ModelRecord(path=str(absolute), relative=relative, fingerprint=fingerprint, prompts=prompts)
+
+
+def find_model(record: ModelRecord, folder: Path) -> str:
+    """Where the model of an index is now: beside the index as it was when built, or where it was then.
+
+    Raises:
+        IndexFolderError: It is in neither place, or never had one.
+    """
+    if record.path is None:
+        raise IndexFolderError(f"The index {folder} was built by a model that was not saved: give the model.")
+    if record.relative is None:
+        return record.path
+    for path in (folder / record.relative, Path(record.path)):
+        if path.is_dir():
+            return str(path)
+    raise IndexFolderError(f"The model {record.path} of the index {folder} is not there: give its new place.")
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

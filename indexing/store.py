@@ -1,0 +1,152 @@
+"""The documents of an index: an SQLite file of string ids, titles, texts and metadata, by row.
+
+1. Rows count from 0 in the order of the corpus; they are the rows that the searches return.
+2. Ids are unique. Metadata are JSON, so that SQLite can filter by them.
+3. A finished file never changes: it is opened read-only and immutable, without locks, by one connection that threads
+   share in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.data.document import Document
+from retriever.errors import DataError, IndexFolderError, OutputError
+
+SCHEMA = """
+CREATE TABLE documents (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    text TEXT NOT NULL,
+    metadata TEXT NOT NULL
+)
+"""
+COLUMNS = "id, title, text, metadata"
+
+
+def write(path: str | Path, documents: Iterable[Document]) -> int:
+    """Write documents into a new file.
+
+    Args:
+        path: The file, which must not exist.
+        documents: Documents in the order of their rows; they are read once and not held.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        DataError: An id occurs twice, or metadata or text cannot be stored.
+        OutputError: The file cannot be written.
+    """
+    last = Document("")
+    count = 0
+
+    def rows() -> Iterator[tuple[int, str, str, str, str]]:
+        nonlocal last, count
+        for last in documents:
+            yield count, last.id, last.title, last.text, _metadata(last)
+            count += 1
+
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = OFF")  # a broken file is thrown away, not repaired
+            connection.execute("PRAGMA synchronous = OFF")  # whoever publishes the file syncs it
+            connection.execute(SCHEMA)
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", rows())
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.IntegrityError as error:
+        raise DataError(f"The id {last.id!r} occurs twice in the corpus: give every document its own id.") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"Document {last.id!r} holds half a character ({error.reason}): mend its text.") from error
+    except sqlite3.OperationalError as error:
+        raise OutputError(f"Cannot write {path} ({error}): choose a place with room and write access.") from error
+    return count
+
+
+class DocumentStore:
+    """Documents by row, read-only; threads may share it.
+
+    Args:
+        path: What :func:`write` wrote; the file must not change while it is open.
+
+    Raises:
+        IndexFolderError: The file is missing or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+        self._lock = threading.Lock()
+        try:
+            uri = f"{self.path.as_uri()}?mode=ro&immutable=1"
+            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        try:
+            self._count = int(self._select("SELECT coalesce(max(row) + 1, 0) FROM documents")[0][0])
+        except IndexFolderError:
+            self.close()
+            raise
+
+    def get(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Document]:
+        """The documents of the given rows, in the given order.
+
+        Raises:
+            IndexFolderError: A row is not there, or the file is damaged.
+        """
+        wanted = [int(row) for row in rows]
+        query = f"SELECT row, {COLUMNS} FROM documents WHERE row IN (SELECT value FROM json_each(?))"
+        found = {row: fields for row, *fields in self._select(query, json.dumps(wanted))}
+        if missing := set(wanted) - found.keys():
+            raise self._damaged(f"document {min(missing)} is missing")
+        return [self._document(*found[row]) for row in wanted]
+
+    def chunks(self, size: int) -> Iterator[list[Document]]:
+        """All documents by rising row, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.get(range(start, min(start + size, len(self))))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _select(self, query: str, *values: str) -> list[Any]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def _document(self, name: str, title: str, text: str, metadata: str) -> Document:
+        try:
+            return Document(name, title, text, json.loads(metadata))
+        except ValueError as error:
+            raise self._damaged(f"metadata of {name!r}") from error
+
+    def _damaged(self, reason: object) -> IndexFolderError:
+        return IndexFolderError(f"The documents {self.path} are missing or damaged ({reason}): build the index again.")
+
+
+def _metadata(document: Document) -> str:
+    try:
+        return json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"The metadata of document {document.id!r} are not JSON ({error}): use plain values."
+        ) from error

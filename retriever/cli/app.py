@@ -1,0 +1,80 @@
+"""The command tree, and what happens to mistakes: one sentence on stderr, exit code 2; 130 after Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+import retriever
+from retriever.cli import data, demo, env, evaluate, index, recipes, search, train
+from retriever.cli.show import error_console
+from retriever.errors import RetrieverError
+
+
+class Commands(TyperGroup):
+    """A command group that turns errors into sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 — click's own signature
+        """Run a command; see the module's header."""
+        try:
+            return super().invoke(ctx)
+        except (RetrieverError, OSError, KeyboardInterrupt) as error:
+            if ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt):
+                raise
+            _explain(error)
+            sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
+
+
+def _explain(error: BaseException) -> None:
+    say = error_console().print
+    if isinstance(error, KeyboardInterrupt):
+        say(str(error) or "Stopped.", markup=False, highlight=False)
+    elif isinstance(error, OSError):
+        place = f" {error.filename}" if error.filename else ""
+        say(f"Error: the system refused{place}: {error.strerror or error}.", markup=False, highlight=False)
+    else:
+        say(f"Error: {error}", markup=False, highlight=False)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
+    help="Train, index, evaluate and search with your own dense retriever. Start with: retriever demo",
+)
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=lambda on: _version(on)),
+    ] = False,
+) -> None:
+    pass
+
+
+def _version(on: bool) -> None:
+    if on:
+        typer.echo(retriever.__version__)
+        raise typer.Exit
+
+
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.add_typer(index.app, name="index")
+app.command("search")(search.search)
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(data.app, name="data")
+app.command("env")(env.env)

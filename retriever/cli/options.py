@@ -1,0 +1,83 @@
+"""Options that several commands share, and what they do to the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retriever.cli.show import RichReporter
+
+if TYPE_CHECKING:
+    from retriever.data.corpus import Corpus
+    from retriever.encoder import Encoder
+
+DATA_HELP = (
+    "pydocs, a .txt, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder of texts, a BEIR folder, or a Hugging Face "
+    "dataset."
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0 …; the best there is, if omitted.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if omitted.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")]
+TextField = Annotated[str | None, typer.Option(help="Field that holds the text.")]
+TitleField = Annotated[str | None, typer.Option(help="Field that holds the title.")]
+IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
+SkipBadLines = Annotated[bool, typer.Option("--skip-bad-lines", help="Count mangled lines instead of refusing them.")]
+Split = Annotated[str, typer.Option(help="Split of a Hugging Face dataset.")]
+Streaming = Annotated[bool, typer.Option("--streaming", help="Read a Hugging Face dataset without downloading it.")]
+
+
+def use_threads(threads: int | None) -> None:
+    """Limit the CPU threads of torch and FAISS."""
+    if threads is not None:
+        import faiss
+        import torch
+
+        torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(threads)
+
+
+def load_encoder(path_or_name: str, device: str | None) -> Encoder:
+    """Open a model."""
+    from retriever.encoder import Encoder
+
+    return Encoder.load(path_or_name, device)
+
+
+def read_corpus(
+    data: str,
+    text_field: str | None,
+    title_field: str | None,
+    id_field: str | None,
+    skip_bad_lines: bool,
+    split: str = "train",
+    streaming: bool = False,
+) -> Corpus:
+    """Open a corpus with the options of the command line."""
+    from retriever.data.corpus import open_corpus
+
+    return open_corpus(
+        data,
+        text_field=text_field,
+        title_field=title_field,
+        id_field=id_field,
+        skip_bad_lines=skip_bad_lines,
+        split=split,
+        streaming=streaming,
+    )
+
+
+def note_counts(corpus: Corpus, reporter: RichReporter) -> None:
+    """Say what reading the corpus found."""
+    if corpus.report is not None:
+        reporter.note(str(corpus.report))
+
+
+def existing(path: Path) -> Path:
+    """The path, made absolute, for messages that will be copied."""
+    return path.expanduser().resolve()

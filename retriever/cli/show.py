@@ -1,0 +1,70 @@
+"""What a person sees: progress bars and sentences on stderr, tables or one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from retriever.reporting import Advance, Reporter
+
+
+def error_console() -> Console:
+    """Where progress, notes and errors go."""
+    return Console(stderr=True, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 — any JSON value
+    """Exactly one JSON object on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))  # noqa: T201 — the command's answer
+
+
+class RichReporter(Reporter):
+    """Draws a bar a stage on a terminal, and writes a line a stage elsewhere."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, soft_wrap=True, quiet=quiet)
+
+    def note(self, sentence: str) -> None:
+        """Print a sentence."""
+        self.console.print(sentence, markup=False, highlight=False)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, start: int = 0) -> Iterator[Advance]:
+        """Show a stage while it runs, and one line of what it did afterwards."""
+        began, done, shown = time.perf_counter(), start, dict[str, Any]()
+        columns = (
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(name, total=total, completed=start, values="")
+
+            def advance(count: int = 1, **fields: Any) -> None:  # noqa: ANN401 — numbers to show
+                nonlocal done
+                done += count
+                shown.update(fields)
+                progress.update(task, advance=count, values=_summary(shown))
+
+            yield advance
+        seconds = time.perf_counter() - began
+        self.note(f"{name:<11} {done:>9,}   {seconds:6.1f} s   {_summary(shown)}".rstrip())
+
+
+def _summary(fields: dict[str, Any]) -> str:
+    """The few numbers that fit beside a bar."""
+    names = {"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tokens/s"}
+    shown = {label: fields[name] for name, label in names.items() if name in fields}
+    shown |= {name: value for name, value in fields.items() if "@" in name}
+    return "  ".join(
+        f"{label} {value:,.3f}" if isinstance(value, float) else f"{label} {value:,}" for label, value in shown.items()
+    )

@@ -1,0 +1,91 @@
+"""Records → documents: which field is the text, the title and the id; whatever is left becomes metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from retriever.data.document import Document
+from retriever.data.readers import WAY_OUT, Record, Reject
+from retriever.errors import DataError
+
+TEXT = ("text", "contents", "content", "body")
+TITLE = ("title",)
+ID = ("_id", "id", "docid")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Names of the fields of a record; the first usual name that the record has, where none is given."""
+
+    text: str | None = None
+    title: str | None = None
+    id: str | None = None
+
+    def documents(self, records: Iterator[Record], reject: Reject) -> Iterator[tuple[str, Document]]:
+        """Each record's place and document; a record without an id is named by its number, counted from 0."""
+        for row, (place, record) in enumerate(records):
+            try:
+                document = self.document(record, place, str(row))
+            except DataError as error:
+                reject(error)
+                continue
+            yield place, document
+
+    def document(self, record: Mapping[str, Any], place: str, missing_id: str) -> Document:
+        """One record as a document.
+
+        Raises:
+            DataError: A field is missing or not a string.
+        """
+        text_name = _find(record, self.text, TEXT)
+        title_name = _find(record, self.title, TITLE)
+        id_name = _find(record, self.id, ID)
+        for option, name, missing in (
+            ("text_field", self.text, text_name is None),
+            ("title_field", self.title, self.title is not None and title_name is None),
+            ("id_field", self.id, self.id is not None and id_name is None),
+        ):
+            if missing:
+                looked_for = repr(name) if name else "text"
+                found = ", ".join(map(str, record)) or "none"
+                raise DataError(f"{place} has no field {looked_for} (fields found: {found}): name one with {option}.")
+        title = record[title_name] if title_name and record[title_name] is not None else ""
+        return Document(
+            id=_id(record[id_name], id_name, place) if id_name else missing_id,
+            title=_string(title, title_name, place),
+            text=_string(record[text_name] if text_name else "", text_name, place),
+            metadata=_metadata(record, {text_name, title_name, id_name}),
+        )
+
+
+def _find(record: Mapping[str, Any], name: str | None, usual: tuple[str, ...]) -> str | None:
+    return next((candidate for candidate in ((name,) if name else usual) if candidate in record), None)
+
+
+def _string(value: object, name: str | None, place: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place} has a {name} that is not a string but {type(value).__name__}: {WAY_OUT}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{place} has a {name} with half a surrogate pair in it: {WAY_OUT}.") from error
+    return value
+
+
+def _id(value: object, name: str, place: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value in (None, ""):
+        raise DataError(f"{place} has an empty {name}: give every document an id, or none.")
+    return _string(value, name, place)
+
+
+def _metadata(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
+    """The other fields; an object called ``metadata``, as BEIR writes it, is taken apart."""
+    rest = {name: value for name, value in record.items() if name not in used}
+    if isinstance(nested := rest.get("metadata"), Mapping):
+        del rest["metadata"]
+        rest.update(nested)
+    return rest

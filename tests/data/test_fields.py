@@ -1,0 +1,67 @@
+"""Records to documents."""
+
+from __future__ import annotations
+
+import pytest
+
+from retriever.data.document import Document
+from retriever.data.fields import Fields
+from retriever.errors import DataError
+
+
+def document(record, **names):
+    return Fields(**names).document(record, "c.jsonl:7", "6")
+
+
+@pytest.mark.parametrize(
+    ("record", "names", "expected"),
+    [
+        ({"text": "t"}, {}, Document("6", "", "t")),
+        ({"_id": "a", "title": "T", "text": "t"}, {}, Document("a", "T", "t")),
+        ({"id": 5, "contents": "t"}, {}, Document("5", "", "t")),
+        ({"docid": "d", "content": "t"}, {}, Document("d", "", "t")),
+        ({"body": "t", "title": None}, {}, Document("6", "", "t")),
+        ({"_id": "a", "id": "b", "text": "t", "body": "u"}, {}, Document("a", "", "t", {"id": "b", "body": "u"})),
+        ({"n": "1", "h": "T", "p": "t"}, {"text": "p", "title": "h", "id": "n"}, Document("1", "T", "t")),
+        ({"text": "t", "p": "u"}, {"text": "p"}, Document("6", "", "u", {"text": "t"})),
+        ({"text": "t", "metadata": {"url": "u"}, "year": 1}, {}, Document("6", "", "t", {"year": 1, "url": "u"})),
+        ({"text": "t", "metadata": "plain"}, {}, Document("6", "", "t", {"metadata": "plain"})),
+        ({"text": ""}, {}, Document("6")),
+    ],
+)
+def test_fields_find_their_place(record, names, expected):
+    found = document(record, **names)
+    assert found == expected
+    assert dict(found.metadata) == dict(expected.metadata)
+
+
+@pytest.mark.parametrize(
+    ("record", "names", "message"),
+    [
+        ({"a": 1, "b": 2}, {}, r"c.jsonl:7 has no field text \(fields found: a, b\): name one with text_field"),
+        ({}, {}, r"has no field text \(fields found: none\)"),
+        ({"text": "t"}, {"text": "p"}, r"has no field 'p' \(fields found: text\): name one with text_field"),
+        ({"text": "t"}, {"title": "h"}, r"has no field 'h' \(fields found: text\): name one with title_field"),
+        ({"text": "t"}, {"id": "n"}, r"has no field 'n' \(fields found: text\): name one with id_field"),
+        ({"text": 3}, {}, "c.jsonl:7 has a text that is not a string but int: mend it, or pass skip_bad_lines"),
+        ({"text": None}, {}, "has a text that is not a string but NoneType"),
+        ({"text": ["a"]}, {}, "has a text that is not a string but list"),
+        ({"text": "t", "title": 1.5}, {}, "has a title that is not a string but float"),
+        ({"text": "t", "_id": True}, {}, "has a _id that is not a string but bool"),
+        ({"text": "t", "_id": {}}, {}, "has a _id that is not a string but dict"),
+        ({"text": "t", "_id": None}, {}, "has an empty _id: give every document an id, or none"),
+        ({"text": "t", "id": ""}, {}, "has an empty id"),
+        ({"text": "half \ud83d"}, {}, "has a text with half a surrogate pair in it"),
+    ],
+)
+def test_what_does_not_fit_is_named(record, names, message):
+    with pytest.raises(DataError, match=message):
+        document(record, **names)
+
+
+def test_missing_ids_are_row_numbers():
+    rejected = []
+    records = [("a:1", {"text": "x"}), ("a:2", {"text": 0}), ("a:5", {"text": "y"})]
+    found = list(Fields().documents(iter(records), rejected.append))
+    assert found == [("a:1", Document("0", text="x")), ("a:5", Document("2", text="y"))]
+    assert len(rejected) == 1

@@ -1,0 +1,157 @@
+"""The token store: what it holds is what the tokenizer gives, however it was made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from shared_data import SHARED, needs_shared
+
+from retriever.data import tokens
+from retriever.data.beir import load_beir
+from retriever.data.cache import cache_dir
+from retriever.data.corpus import Corpus
+from retriever.data.document import Document
+from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer
+from retriever.data.tokens import TokenStore, tokenise
+from retriever.errors import DataError, OutputError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRIEVER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def corpus():
+    documents = [Document(f"{i}", f"title {i % 7}" * (i % 3 > 0), f"word{i % 5} " * (i % 4)) for i in range(50)]
+    return Corpus.of(documents)
+
+
+@pytest.fixture
+def tokenizer(corpus):
+    return WordTokenizer.train(document.content for document in corpus)
+
+
+class Counting(Corpus):
+    """Counts the passes over it."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def check(store, corpus, tokenizer):
+    documents = list(corpus)
+    assert len(store) == len(documents)
+    for row, document in enumerate(documents):
+        expected = tokenizer.encode([document.content])[0]
+        np.testing.assert_array_equal(store[row], expected)
+        title = tokenizer.encode([document.title])[0]
+        assert store.titles[row] == len(title)
+        np.testing.assert_array_equal(store[row][: len(title)], title)
+    np.testing.assert_array_equal(store.lengths, [len(store[row]) for row in range(len(store))])
+
+
+def test_every_document_keeps_its_boundaries(corpus, tokenizer):
+    check(tokenise(corpus, tokenizer), corpus, tokenizer)
+
+
+def test_arrays_are_mapped_and_typed(corpus, tokenizer):
+    store = tokenise(corpus, tokenizer)
+    arrays = {"ids": np.int32, "offsets": np.int64, "titles": np.int32}
+    for name, dtype in arrays.items():
+        assert isinstance(getattr(store, name), np.memmap)
+        assert getattr(store, name).dtype == dtype
+        assert not getattr(store, name).flags.writeable
+
+
+def test_chunks_do_not_show(corpus, tokenizer, monkeypatch):
+    whole = tokenise(corpus, tokenizer)
+    for chunk, processes in ((7, 1), (7, 2), (50, 2), (1, 2)):
+        monkeypatch.setattr(tokens, "CHUNK", chunk)
+        monkeypatch.setenv("RETRIEVER_CACHE", str(cache_dir() / "next"))
+        finished = []
+        store = tokenise(corpus, tokenizer, processes=processes, progress=finished.append)
+        for name in ("ids", "offsets", "titles"):
+            np.testing.assert_array_equal(getattr(store, name), getattr(whole, name))
+        assert sum(finished) == 50 and max(finished) == chunk
+
+
+def test_the_second_call_finds_the_cache_and_reads_nothing(tokenizer):
+    corpus = Counting.of([Document("1", text="word1 word2")])
+    first = tokenise(corpus, tokenizer)
+    second = tokenise(corpus, tokenizer, progress=lambda _: pytest.fail("tokenised again"))
+    assert corpus.passes == 1
+    np.testing.assert_array_equal(first.ids, second.ids)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_the_cache_tells_corpora_and_tokenizers_apart(corpus, tokenizer):
+    other_corpus = Corpus.of(list(corpus)[:-1])
+    other_tokenizer = WordTokenizer.train((document.content for document in corpus), max_size=5)
+    stores = [tokenise(corpus, tokenizer), tokenise(other_corpus, tokenizer), tokenise(corpus, other_tokenizer)]
+    assert len({store.fingerprint for store in stores}) == 3
+    check(stores[1], other_corpus, tokenizer)
+    check(stores[2], corpus, other_tokenizer)
+
+
+def test_spans(corpus, tokenizer):
+    store = tokenise(corpus, tokenizer)
+    rows = np.flatnonzero(store.lengths >= 3)
+    found = store.spans(rows, np.ones(len(rows), np.int64), np.full(len(rows), 2))
+    for span, row in enumerate(rows):
+        np.testing.assert_array_equal(found[span], store[row][1:3])
+
+
+def test_a_failure_leaves_no_store(tokenizer):
+    class Broken(Corpus):
+        def __iter__(self):
+            yield Document("1", text="word1")
+            raise DataError("mangled")
+
+    with pytest.raises(DataError, match="mangled"):
+        tokenise(Broken.of([]), tokenizer)
+    assert list((cache_dir() / "tokens").iterdir()) == []
+
+
+def test_a_corpus_without_a_known_word_is_refused(tokenizer):
+    corpus = Corpus.of([Document("1", text="unknown"), Document("2")], name="strange")
+    for _ in range(2):
+        with pytest.raises(DataError, match="The corpus strange holds no words the tokenizer knows"):
+            tokenise(corpus, tokenizer)
+
+
+def test_a_cache_that_cannot_be_written(corpus, tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RETRIEVER_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="Cannot write"):
+        tokenise(corpus, tokenizer)
+
+
+def test_subwords_of_several_processes(corpus, monkeypatch):
+    tokenizer = SubwordTokenizer.train([document.content for document in corpus], size=100)
+    monkeypatch.setattr(tokens, "CHUNK", 7)
+    check(tokenise(corpus, tokenizer, processes=2), corpus, tokenizer)
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    assert cache_dir() == tmp_path / "cache"
+    monkeypatch.delenv("RETRIEVER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg" / "retriever"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "retriever"
+
+
+@needs_shared
+def test_a_real_corpus_with_empty_documents():
+    corpus = load_beir(SHARED / "beir" / "cranfield").corpus
+    tokenizer = WordTokenizer.train(document.content for document in corpus)
+    store = tokenise(corpus, tokenizer)
+    check(store, corpus, tokenizer)
+    empty = [document.id for row, document in enumerate(corpus) if store.lengths[row] == 0]
+    assert empty == ["471", "995"]
+    assert isinstance(store, TokenStore)

@@ -1,0 +1,141 @@
+"""Fusion against plain loops, its symmetries, and refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retriever.errors import DataError
+from retriever.indexing.hybrid import fuse
+from retriever.indexing.ranking import Ranking, best
+
+
+def ranking_of(*queries, width=None):
+    """A ranking from one {row: score} a query."""
+    hits = [
+        best(np.array(sorted(found), np.int64), np.array([found[row] for row in sorted(found)], np.float32), len(found))
+        for found in queries
+    ]
+    return Ranking.stack(hits, width or max([1, *map(len, queries)]))
+
+
+def zscore_loops(lists, weights):
+    """{row: fused score} of one query."""
+    fused = dict.fromkeys(sorted({row for found in lists for row in found}), 0.0)
+    for found, weight in zip(lists, weights, strict=True):
+        if not found:
+            continue
+        mean = sum(found.values()) / len(found)
+        deviation = math.sqrt(sum((score - mean) ** 2 for score in found.values()) / len(found))
+        tied = len(set(found.values())) == 1
+        values = {row: 0.0 if tied else (score - mean) / deviation for row, score in found.items()}
+        missing = -1.0 if tied else min(values.values())
+        for row in fused:
+            fused[row] += weight * values.get(row, missing)
+    return fused
+
+
+def rrf_loops(lists, weights, constant):
+    """{row: fused score} of one query."""
+    fused = {}
+    for found, weight in zip(lists, weights, strict=True):
+        for rank, row in enumerate(sorted(found, key=lambda row: (-found[row], row)), start=1):
+            fused[row] = fused.get(row, 0.0) + weight / (constant + rank)
+    return fused
+
+
+hits = st.dictionaries(st.integers(0, 20), st.integers(-40, 40).map(lambda value: value / 4), max_size=10)
+queries = st.lists(st.tuples(hits, hits, hits), min_size=1, max_size=4)
+weighting = st.tuples(*[st.integers(1, 4).map(float)] * 3)
+
+
+def check(fused, expected, k):
+    assert len(fused) == len(expected)
+    for query, scores in enumerate(expected):
+        rows, values = fused.hits(query)
+        assert len(rows) == min(k, len(scores))
+        np.testing.assert_allclose(values, [scores[row] for row in rows], rtol=1e-5, atol=1e-6)
+        assert (np.diff(values) <= 0).all()
+        left = [score for row, score in scores.items() if row not in rows]
+        assert not left or max(left) <= values.min() + 1e-5
+
+
+@settings(deadline=None)
+@given(queries, weighting, st.integers(1, 35))
+def test_standardised_scores_equal_plain_loops(lists, weights, k):
+    rankings = [ranking_of(*column) for column in zip(*lists, strict=True)]
+    check(fuse(rankings, k, weights=weights), [zscore_loops(query, weights) for query in lists], k)
+
+
+@settings(deadline=None)
+@given(queries, weighting, st.integers(1, 35), st.sampled_from([0, 1, 60]))
+def test_reciprocal_ranks_equal_plain_loops(lists, weights, k, constant):
+    rankings = [ranking_of(*column) for column in zip(*lists, strict=True)]
+    expected = [rrf_loops(query, weights, constant) for query in lists]
+    check(fuse(rankings, k, method="rrf", weights=weights, rrf_k=constant), expected, k)
+
+
+@settings(deadline=None)
+@given(hits, hits, st.sampled_from([2, 0.5, 8]), st.integers(-8, 8))
+def test_standardised_scores_ignore_scale_and_shift(first, second, scale, shift):
+    moved = {row: scale * score + shift for row, score in second.items()}
+    a = fuse([ranking_of(first), ranking_of(second)], 30)
+    b = fuse([ranking_of(first), ranking_of(moved)], 30)
+    np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(hits, st.sampled_from(["zscore", "rrf"]))
+def test_fusing_a_ranking_with_itself_or_with_nothing_keeps_its_order(found, method):
+    ranking = ranking_of(found)
+    empty = ranking_of({})
+    for others in ([], [ranking], [empty], [empty, ranking]):
+        np.testing.assert_array_equal(
+            fuse([ranking, *others], max(1, len(found)), method=method).hits(0)[0], ranking.hits(0)[0]
+        )
+
+
+def test_a_lone_hit_of_one_ranking_counts():
+    dense = ranking_of({1: 0.50, 2: 0.49, 3: 0.48, 4: 0.47})
+    words = ranking_of({2: 7.0})
+    assert fuse([dense, words], 4).rows.tolist() == [[2, 1, 3, 4]]
+
+
+def test_equal_scores_stand_by_rising_row():
+    first, second = ranking_of({5: 2.0, 9: 1.0}), ranking_of({9: 2.0, 5: 1.0})
+    for method in ("zscore", "rrf"):
+        assert fuse([first, second], 2, method=method).rows.tolist() == [[5, 9]]
+
+
+def test_no_hits_at_all_give_no_hits():
+    assert fuse([ranking_of({}), ranking_of({})], 2).rows.tolist() == [[-1, -1]]
+    assert len(fuse([Ranking.stack([], 3)] * 2, 2)) == 0
+
+
+def test_the_width_is_k_or_all_there_can_be():
+    assert fuse([ranking_of({1: 1.0}, width=3), ranking_of({2: 1.0})], 2).rows.shape == (1, 2)
+    assert fuse([ranking_of({1: 1.0}, width=3), ranking_of({2: 1.0})], 99).rows.shape == (1, 4)
+
+
+def test_a_weight_moves_the_fusion():
+    first, second = ranking_of({1: 2.0, 2: 1.0}), ranking_of({2: 2.0, 1: 1.0})
+    assert fuse([first, second], 2, weights=[1, 2]).rows.tolist() == [[2, 1]]
+    assert fuse([first, second], 2, weights=[2, 1]).rows.tolist() == [[1, 2]]
+
+
+def test_mistakes_are_refused():
+    one, two = ranking_of({1: 1.0}), ranking_of({1: 1.0}, {2: 1.0})
+    with pytest.raises(DataError, match="'max' is unknown: choose zscore or rrf"):
+        fuse([one], 1, method="max")
+    with pytest.raises(DataError, match=r"the same queries, not of \[1, 2\]"):
+        fuse([one, two], 1)
+    with pytest.raises(DataError, match="the same queries"):
+        fuse([], 1)
+    with pytest.raises(DataError, match="2 rankings need as many weights, not 1"):
+        fuse([one, one], 1, weights=[1.0])
+    with pytest.raises(DataError, match="k is 0"):
+        fuse([one, one], 0)

@@ -1,0 +1,382 @@
+"""The index folder: three ways to search it, who may open it, and what happens to damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import retriever.indexing.index as module
+from retriever.data.corpus import Corpus
+from retriever.data.document import Document
+from retriever.encoder import Encoder
+from retriever.errors import DataError, IndexFolderError, ModelError, OutputError
+from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.hybrid import fuse
+from retriever.indexing.index import Hit, Index
+from retriever.indexing.manifest import Manifest
+from retriever.indexing.ranking import Ranking
+
+QUERY = "heron and quill"
+MODES = ["hybrid", "dense", "bm25"]
+
+
+@pytest.fixture(scope="module")
+def built(encoder, documents, tmp_path_factory):
+    path = tmp_path_factory.mktemp("built") / "index"
+    Index.build(encoder, Corpus.of(documents), path).close()
+    return path
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    """A copy to damage; the relative path to the model leads nowhere from here."""
+    return shutil.copytree(built, tmp_path / "index")
+
+
+@pytest.fixture(scope="module")
+def index(built):
+    with Index.open(built) as index:
+        yield index
+
+
+@pytest.fixture(scope="module")
+def exact(encoder, documents):
+    """Rankings of QUERY, computed beside the index."""
+    contents = [document.content for document in documents]
+    vectors, query = encoder.encode(contents), encoder.encode([QUERY], "query")
+    dense = Ranking.of_scores(query @ vectors.T, 120)  # the encoder ends with a normalisation
+    bm25 = Bm25Index.build(contents).search([QUERY], 120)
+    return {"dense": dense, "bm25": bm25, "hybrid": fuse([dense, bm25], 120)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_hits_are_those_of_the_parts(index, exact, documents, mode):
+    hits = index.search(QUERY, 10, mode)
+    assert [hit.id for hit in hits] == [f"doc-{row}" for row in exact[mode].rows[0, :10]]
+    np.testing.assert_allclose([hit.score for hit in hits], exact[mode].scores[0, :10], rtol=1e-4, atol=1e-5)
+    for rank, hit in enumerate(hits, start=1):
+        document = documents[int(hit.id.removeprefix("doc-"))]
+        assert hit == Hit(rank, document.id, hit.score, document.title, document.text, document.metadata)
+        assert (type(hit.score), type(hit.rank)) == (float, int)
+
+
+def test_the_fusion_can_be_chosen(index, exact):
+    expected = fuse([exact["dense"], exact["bm25"]], 10, method="rrf").rows[0]
+    assert [hit.id for hit in index.search(QUERY, fusion="rrf")] == [f"doc-{row}" for row in expected]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_many_queries_are_searched_like_one(index, texts, mode):
+    queries = [QUERY, *texts[:20], "unheard-of"]
+    many = index.search_many(queries, 5, mode)
+    for query, found in zip(queries, many, strict=True):
+        alone = index.search(query, 5, mode)
+        assert [hit.id for hit in found] == [hit.id for hit in alone]
+        np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in alone], rtol=1e-4, atol=1e-5)
+    assert many[-1] == []  # neither a vector nor a word
+    assert index.search_many([], 5, mode) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_smaller_k_gives_the_head_of_the_same_hits(index, mode):
+    assert index.search(QUERY, 3, mode) == index.search(QUERY, 60, mode)[:3]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense"])
+def test_k_beyond_the_corpus_gives_everything(index, mode):
+    assert len(index.search(QUERY, 10_000, mode)) == len(index) == 120
+
+
+def test_graphs_and_prompts_and_dot_products(encoder, documents, tmp_path):
+    other = Encoder.static(encoder.text_tokenizer, dimension=16, normalise=False)
+    other.prompts = {"query": "amber: "}
+    with Index.build(other, documents, tmp_path / "index", factory="HNSW32") as index:
+        vectors = other.encode([document.content for document in documents])
+        rows = Ranking.of_scores(other.encode(["heron"], "query") @ vectors.T, 5).rows[0]
+        assert [hit.id for hit in index.search("heron", 5, "dense")] == [f"doc-{row}" for row in rows]
+        assert index.info()["similarity"] == "dot"
+        assert index.info()["model"]["prompts"] == {"query": "amber: "}
+
+
+def test_one_document_is_enough(encoder, tmp_path):
+    with Index.build(encoder, [Document("only", text="amber heron")], tmp_path / "index") as index:
+        for mode in MODES:
+            assert [hit.id for hit in index.search("heron", 3, mode)] == ["only"]
+
+
+def test_empty_documents_are_kept(encoder, tmp_path):
+    with Index.build(encoder, [Document("a"), Document("b", text="heron")], tmp_path / "index") as index:
+        assert len(index) == 2
+        assert index.search("heron", 1)[0].id == "b"
+
+
+@pytest.mark.parametrize("query", ["", "  \n"])
+@pytest.mark.parametrize("mode", MODES)
+def test_an_empty_query_is_refused(index, query, mode):
+    with pytest.raises(DataError, match="The query is empty: give at least one word"):
+        index.search(query, mode=mode)
+
+
+def test_other_mistakes_of_a_search_are_refused(index):
+    with pytest.raises(DataError, match="'sparse' is unknown: choose hybrid, dense or bm25"):
+        index.search(QUERY, mode="sparse")
+    with pytest.raises(DataError, match="'max' is unknown: choose zscore or rrf"):
+        index.search(QUERY, fusion="max")
+    for mode in MODES:
+        with pytest.raises(DataError, match="k is 0"):
+            index.search(QUERY, 0, mode)
+
+
+def test_threads_share_an_index(index, texts):
+    calls = [(text, mode) for text in texts[:40] for mode in MODES]
+    expected = [index.search(text, 5, mode) for text, mode in calls]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda call: index.search(call[0], 5, call[1]), calls)) == expected
+
+
+def test_progress_counts_every_document(encoder, documents, tmp_path):
+    counts = []
+    Index.build(encoder, documents, tmp_path / "index", progress=counts.append).close()
+    assert sum(counts) == 120
+
+
+def test_info_and_verify(index, encoder):
+    info = json.loads(json.dumps(index.info()))
+    assert info["documents"] == 120
+    assert info["model"]["fingerprint"] == encoder.fingerprint
+    assert info["bm25"] == {"k1": 1.5, "b": 0.75, "stemmer": "porter"}
+    assert (info["dimension"], info["similarity"], info["factory"], info["generation"]) == (32, "cosine", "Flat", 1)
+    assert info["bytes"] == sum(
+        p.stat().st_size for p in index.folder.rglob("*") if p.name != "manifest.json" and p.is_file()
+    )
+    index.verify()
+
+
+def test_the_same_corpus_gives_the_same_files(encoder, documents, tmp_path):
+    hashes = []
+    for name in ("a", "b"):
+        with Index.build(encoder, documents, tmp_path / name) as index:
+            hashes.append({name: record.sha256 for name, record in index.manifest.files.items()})
+    assert hashes[0] == hashes[1]
+
+
+# Which model
+
+
+def test_another_model_is_refused(built, encoder, tmp_path):
+    other = Encoder.static(encoder.text_tokenizer, dimension=32, seed=1)
+    with pytest.raises(IndexFolderError, match=r"was built by another model .* open it with that model, or build"):
+        Index.open(built, other)
+    other.save(tmp_path / "other")
+    with pytest.raises(IndexFolderError, match=r"was built by another model \(.*static\) than .*other"):
+        Index.open(built, tmp_path / "other")
+    with pytest.raises(ModelError, match="There is no model folder"):
+        Index.open(built, "./nowhere")
+    Index.open(built, str(encoder.path)).close()
+
+
+def test_a_model_that_changed_in_place_is_refused_when_needed(encoder, documents, tmp_path):
+    saved = Encoder.load(encoder.path)
+    saved.save(tmp_path / "model")
+    Index.build(saved, documents, tmp_path / "index").close()
+    Encoder.static(encoder.text_tokenizer, dimension=32, seed=1).save(tmp_path / "model", overwrite=True)
+    with Index.open(tmp_path / "index") as index:
+        assert index.search("heron", 1, "bm25")
+        for mode in ("dense", "hybrid"):
+            with pytest.raises(IndexFolderError, match="was built by another model"):
+                index.search("heron", 1, mode)
+
+
+def test_a_pair_that_moved_together_still_opens(encoder, documents, tmp_path):
+    saved = Encoder.load(encoder.path)
+    saved.save(tmp_path / "here" / "model")
+    Index.build(saved, documents, tmp_path / "here" / "indexes" / "one").close()
+    (tmp_path / "here").rename(tmp_path / "there")
+    with Index.open(tmp_path / "there" / "indexes" / "one") as index:
+        assert index.search("heron", 3, "dense")
+        assert index.encoder.fingerprint == encoder.fingerprint
+
+
+def test_an_index_that_moved_alone_still_finds_its_model(folder):
+    with Index.open(folder) as index:
+        assert index.search("heron", 3, "dense")
+
+
+def test_a_model_that_is_gone_is_told_and_words_need_none(encoder, documents, tmp_path):
+    saved = Encoder.load(encoder.path)
+    saved.save(tmp_path / "model")
+    Index.build(saved, documents, tmp_path / "index").close()
+    shutil.rmtree(tmp_path / "model")
+    with Index.open(tmp_path / "index") as index:
+        assert index.search("heron", 3, "bm25")
+        with pytest.raises(
+            IndexFolderError, match=r"The model .*model of the index .* is not there: give its new place"
+        ):
+            index.search("heron", 3, "dense")
+
+
+def test_a_model_that_was_never_saved_must_be_given(encoder, documents, tmp_path):
+    unsaved = Encoder.static(encoder.text_tokenizer, dimension=8)
+    Index.build(unsaved, documents, tmp_path / "index").close()
+    with Index.open(tmp_path / "index") as index, pytest.raises(IndexFolderError, match="not saved: give the model"):
+        index.search("heron")
+    with Index.open(tmp_path / "index", unsaved) as index:
+        assert index.search("heron", 1)
+
+
+def test_the_name_of_a_hub_model_can_be_noted(encoder, documents, tmp_path):
+    with Index.build(encoder, documents, tmp_path / "index", model="some/model") as index:
+        assert index.manifest.model.path == "some/model"
+        assert index.manifest.model.relative is None
+
+
+def test_searching_words_does_not_import_torch(built):
+    code = (
+        "import sys; from retriever.indexing.index import Index\n"
+        f"assert Index.open({str(built)!r}).search('heron', 1, 'bm25')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Refused corpora and places
+
+
+def test_an_empty_corpus_leaves_nothing_behind(encoder, tmp_path):
+    with pytest.raises(DataError, match="no document to index"):
+        Index.build(encoder, [], tmp_path / "new" / "index")
+    assert not (tmp_path / "new" / "index").exists()
+
+
+def test_a_failed_build_leaves_the_old_index(folder, encoder, documents):
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    with pytest.raises(DataError, match="'doc-0' occurs twice"):
+        Index.build(encoder, [*documents, documents[0]], folder, overwrite=True)
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Index.build(encoder, documents, folder, overwrite=True, progress=interrupt)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+    with Index.open(folder) as index:
+        index.verify()
+
+
+def test_an_index_is_overwritten_only_on_demand(folder, encoder):
+    new = [Document("new", text="amber heron")]
+    with pytest.raises(OutputError, match="exists already: choose another folder or pass --overwrite"):
+        Index.build(encoder, new, folder)
+    old = Index.open(folder)
+    with Index.build(encoder, new, folder, overwrite=True) as index:
+        assert [hit.id for hit in index.search("heron")] == ["new"]
+        assert index.info()["generation"] == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["generation-000002", "manifest.json"]
+    assert len(old.search("heron", 200, "dense")) == 120  # who has it open keeps it
+    old.close()
+
+
+def test_a_damaged_index_can_be_overwritten(folder, encoder, documents):
+    (folder / "manifest.json").write_text("{")
+    with Index.build(encoder, documents, folder, overwrite=True) as index:
+        assert index.info()["generation"] == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["generation-000002", "manifest.json"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_of_other_files_is_never_touched(tmp_path, encoder, documents, overwrite):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(OutputError, match=r"no index and holds other files \(thesis.tex\)"):
+        Index.build(encoder, documents, tmp_path, overwrite=overwrite)
+    with pytest.raises(OutputError, match="Cannot write the index"):
+        Index.build(encoder, documents, tmp_path / "thesis.tex", overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_unknown_factory_leaves_nothing_behind(tmp_path, encoder, documents):
+    with pytest.raises(IndexFolderError, match="choose Flat"):
+        Index.build(encoder, documents, tmp_path / "index", factory="Sharp")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_second_writer_is_refused(tmp_path, encoder, documents):
+    def second(_):
+        with pytest.raises(OutputError, match="Another process is writing"):
+            Index.build(encoder, documents, tmp_path / "index", overwrite=True)
+
+    with Index.build(encoder, documents, tmp_path / "index", progress=second) as index:
+        index.verify()
+
+
+# Damage
+
+
+def test_no_index_is_told(tmp_path):
+    with pytest.raises(IndexFolderError, match=r"holds no index .* build one with `retriever index build`"):
+        Index.open(tmp_path / "nowhere")
+    with pytest.raises(IndexFolderError, match="holds no index"):
+        Index.open(tmp_path)
+
+
+def test_every_missing_or_truncated_file_is_told(folder, built):
+    for name in read(folder)["files"]:
+        (folder / name).unlink()
+        with pytest.raises(IndexFolderError, match=r"is missing: build the index again"):
+            Index.open(folder)
+        (folder / name).write_bytes((built / name).read_bytes()[:-1])
+        with pytest.raises(IndexFolderError, match=r"is damaged \(\d+ bytes instead of \d+\): build the index again"):
+            Index.open(folder)
+        shutil.copy(built / name, folder / name)
+    Index.open(folder).close()
+
+
+def test_a_flipped_bit_is_found_by_verify(folder, built):
+    with Index.open(folder) as index:
+        for name in index.manifest.files:
+            content = bytearray((built / name).read_bytes())
+            content[len(content) // 2] ^= 1
+            (folder / name).unlink()
+            (folder / name).write_bytes(content)
+            with pytest.raises(IndexFolderError, match=f"{name} is damaged"):
+                index.verify()
+            shutil.copy(built / name, folder / name)
+        index.verify()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": "x"}', "\xff"])
+def test_a_damaged_manifest_is_told(folder, content):
+    (folder / "manifest.json").write_text(content, encoding="latin-1")
+    with pytest.raises(IndexFolderError, match=r"The manifest .*manifest\.json is damaged"):
+        Index.open(folder)
+
+
+def test_an_index_of_a_newer_release_is_told(folder):
+    (folder / "manifest.json").write_text(json.dumps({**read(folder), "format": 2}))
+    with pytest.raises(IndexFolderError, match="has format 2 and this release reads up to 1: upgrade"):
+        Index.open(folder)
+
+
+@pytest.mark.parametrize("change", [{"documents": 119}, {"dimension": 31}])
+def test_files_that_do_not_fit_together_are_told(folder, change):
+    (folder / "manifest.json").write_text(json.dumps({**read(folder), **change}))
+    with pytest.raises(IndexFolderError, match="do not fit together"):
+        Index.open(folder)
+
+
+def test_an_index_overwritten_between_two_looks_is_opened_anew(folder, encoder, documents, monkeypatch):
+    stale = module.read_manifest(folder)
+    Index.build(encoder, documents[:3], folder, overwrite=True).close()
+    manifests = iter([stale])
+    monkeypatch.setattr(module, "read_manifest", lambda path: next(manifests, Manifest(**read(path))))
+    with Index.open(folder) as index:
+        assert len(index) == 3
+
+
+def read(folder):
+    return json.loads((folder / "manifest.json").read_text())

@@ -1,0 +1,128 @@
+"""The document store: what goes in comes out, by row, from any thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+import numpy as np
+import pytest
+
+from retriever.data.document import Document
+from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing.store import DocumentStore, write
+
+ODD = [
+    Document("1", "Ünïcode ✓", "line\nbreak\r\n\ttab \x00 nul", {"nested": {"list": [1, 2.5, None, True, "ß"]}}),
+    Document("01"),
+    Document("", "an empty id is an id", "'; DROP TABLE documents; --"),
+    Document("long", text="x" * 1_000_000),
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    assert write(tmp_path / "odd #1?.sqlite", iter(ODD)) == 4
+    store = DocumentStore(tmp_path / "odd #1?.sqlite")
+    yield store
+    store.close()
+
+
+def test_documents_come_back_in_the_order_asked(store):
+    assert len(store) == 4
+    assert store.get([0, 1, 2, 3]) == ODD
+    assert store.get(np.array([3, 0, 3], np.int64)) == [ODD[3], ODD[0], ODD[3]]
+    assert store.get([]) == []
+
+
+def test_chunks_are_all_documents_by_row(store):
+    assert list(store.chunks(3)) == [ODD[:3], ODD[3:]]
+    assert list(store.chunks(10)) == [ODD]
+
+
+@pytest.mark.parametrize("row", [4, -1, 10**9])
+def test_a_row_that_is_not_there_is_told(store, row):
+    with pytest.raises(IndexFolderError, match=f"document {row} is missing"):
+        store.get([0, row])
+
+
+def test_many_rows_come_at_once(tmp_path):
+    documents = [Document(f"d{number}") for number in range(50_000)]
+    write(tmp_path / "many", documents)
+    store = DocumentStore(tmp_path / "many")
+    assert store.get(range(49_999, -1, -1)) == documents[::-1]
+    store.close()
+
+
+def test_threads_share_a_store(tmp_path, documents):
+    write(tmp_path / "documents", documents)
+    store = DocumentStore(tmp_path / "documents")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: store.get([number % 120, (7 * number) % 120]), range(800)))
+    assert found == [[documents[number % 120], documents[(7 * number) % 120]] for number in range(800)]
+    store.close()
+
+
+def test_opening_changes_nothing_and_needs_no_write_access(tmp_path, documents):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder / "documents", documents)
+    before = (folder / "documents").read_bytes()
+    folder.chmod(0o500)
+    store = DocumentStore(folder / "documents")
+    assert store.get([5]) == [documents[5]]
+    with pytest.raises(IndexFolderError, match="readonly"):
+        store._select("DELETE FROM documents")
+    store.close()
+    folder.chmod(0o700)
+    assert [path.name for path in folder.iterdir()] == ["documents"]
+    assert (folder / "documents").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ([Document("a"), Document("b"), Document("a")], "The id 'a' occurs twice in the corpus"),
+        ([Document("a", metadata={"day": date(2020, 1, 1)})], "metadata of document 'a' are not JSON .*date"),
+        ([Document("a", metadata={"score": float("nan")})], "metadata of document 'a' are not JSON"),
+        ([Document("a", text="half \ud83d")], "Document 'a' holds half a character"),
+    ],
+)
+def test_documents_that_cannot_be_stored_are_told(tmp_path, documents, message):
+    with pytest.raises(DataError, match=message):
+        write(tmp_path / "documents", documents)
+
+
+def test_an_error_of_the_corpus_passes_through(tmp_path):
+    def broken():
+        yield Document("a")
+        raise DataError("line 2 is mangled")
+
+    with pytest.raises(DataError, match="line 2 is mangled"):
+        write(tmp_path / "documents", broken())
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(OutputError, match="choose a place with room and write access"):
+        write(tmp_path / "nowhere" / "documents", ODD)
+
+
+def test_a_damaged_or_missing_file_is_told(tmp_path, documents):
+    with pytest.raises(IndexFolderError, match="missing or damaged"):
+        DocumentStore(tmp_path / "nowhere")
+    path = tmp_path / "documents"
+    write(path, documents)
+    content = path.read_bytes()
+    for damaged in (b"", content[:100], content[:5000], b"no database" * 1000):
+        path.write_bytes(damaged)
+        with pytest.raises(IndexFolderError, match=r"documents are missing or damaged .*: build the index again"):
+            DocumentStore(path).get([100])
+
+
+def test_metadata_are_json_that_sqlite_can_filter_by(tmp_path, documents):
+    write(tmp_path / "documents", documents)
+    connection = sqlite3.connect(tmp_path / "documents")
+    rows = connection.execute("SELECT row FROM documents WHERE json_extract(metadata, '$.number') > 117").fetchall()
+    connection.close()
+    assert rows == [(118,), (119,)]

@@ -1,0 +1,47 @@
+"""A corpus and recipes small enough to train in a second; run as a program, it trains (for tests that kill it)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from retriever.data.corpus import Corpus
+from retriever.data.document import Document
+from retriever.training.api import train
+
+COMMON = {"every": 4, "queries": 12, "pool": 50, "log_every": 3, "size": 16}
+STATIC = ("contriever-cpu", {**COMMON, "steps": 14, "dimension": 16, "learn_weights": True})
+SMALL = (
+    "contriever-small",
+    {**COMMON, "steps": 10, "warmup": 2, "dimension": 16, "layers": 2, "heads": 2, "vocabulary": 200, "max_length": 24},
+)
+RECIPES = {"static": STATIC, "small": SMALL}
+
+
+def corpus(documents=150):
+    """Documents about one of ten topics each."""
+    random = np.random.default_rng(0)
+    topics = [[f"t{topic}w{word}" for word in range(30)] for topic in range(10)]
+    texts = [" ".join(random.choice(topics[i % 10], random.integers(15, 40))) for i in range(documents)]
+    return Corpus.of([Document(str(i), "", f"{text[:30]}. {text}") for i, text in enumerate(texts)], name="tiny")
+
+
+def run(family, output, **options):
+    """Train the family's recipe on the tiny corpus."""
+    name, overrides = RECIPES[family]
+    changes = {**overrides, **options.pop("overrides", {})}
+    return train(name, corpus(), output, device="cpu", processes=1, overrides=changes, **options)
+
+
+def weights(folder):
+    """The bytes of every file of a model folder that is no protocol of the run."""
+    protocol = {"log.jsonl", "curve.png"}
+    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.name not in protocol]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))

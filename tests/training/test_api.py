@@ -1,0 +1,153 @@
+"""From corpus to model folder: what is written, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+
+from retriever.data.corpus import Corpus
+from retriever.data.document import Document
+from retriever.encoder import Encoder
+from retriever.errors import DataError, OutputError, RecipeError
+from retriever.reporting import Reporter
+from retriever.training.api import train
+from retriever.training.recipebook import load_recipe
+
+
+class Notes(Reporter):
+    def __init__(self):
+        self.said = []
+
+    def note(self, sentence):
+        self.said.append(sentence)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api") / "model"
+    notes = Notes()
+    encoder = tiny.run("static", folder, reporter=notes)
+    return folder, encoder, notes.said
+
+
+def test_the_folder_holds_the_model_the_recipe_the_log_and_the_curve(model):
+    folder, encoder, _ = model
+    assert {"modules.json", "recipe.yaml", "log.jsonl", "curve.png"} <= {path.name for path in folder.iterdir()}
+    assert not list(folder.glob(".*")) and not list(folder.glob("checkpoint*"))
+    assert load_recipe(folder / "recipe.yaml").schedule.steps == 14
+    texts = ["t1w1 t1w2", "t3w9"]
+    np.testing.assert_allclose(Encoder.load(folder).encode(texts), encoder.encode(texts), atol=1e-6)
+
+
+def test_it_says_what_it_is_about_to_do(model):
+    _, _, said = model
+    assert any("15 negatives per query" in sentence and "16 dimensions" in sentence for sentence in said)
+    assert any(sentence.startswith("Best step ") for sentence in said)
+
+
+def test_accumulation_says_that_it_adds_no_negatives(tmp_path):
+    notes = Notes()
+    tiny.run("static", tmp_path / "m", reporter=notes, overrides={"accumulate": 3, "steps": 2})
+    assert any("3 batches a step average the gradient and add no negatives" in sentence for sentence in notes.said)
+
+
+def test_a_batch_larger_than_the_corpus_is_cut_and_said(tmp_path):
+    notes = Notes()
+    tiny.run("static", tmp_path / "m", reporter=notes, overrides={"size": 1024, "steps": 2})
+    assert any("a batch has 138 pairs, not 1024" in sentence for sentence in notes.said)
+
+
+def test_a_taken_folder_is_refused_unless_overwritten(model, tmp_path):
+    folder, _, _ = model
+    with pytest.raises(OutputError, match="already holds a model; choose another folder, or pass --overwrite"):
+        tiny.run("static", folder)
+    tiny.run("static", tmp_path / "m", overrides={"steps": 2})
+    tiny.run("static", tmp_path / "m", overrides={"steps": 3}, overwrite=True)
+    assert load_recipe(tmp_path / "m" / "recipe.yaml").schedule.steps == 3
+
+
+def test_an_unfinished_run_is_refused_unless_resumed(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "recipe.yaml").write_text("{}")
+    with pytest.raises(OutputError, match="already holds an unfinished run; pass --resume"):
+        tiny.run("static", tmp_path / "m")
+
+
+def test_a_folder_of_other_things_is_never_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="holds something else than a model; choose another folder"):
+            tiny.run("static", tmp_path, overwrite=overwrite)
+    with pytest.raises(OutputError, match="holds something else"):
+        tiny.run("static", tmp_path / "thesis.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_resuming_asks_for_the_same_recipe_and_an_unfinished_run(model, tmp_path):
+    folder, _, _ = model
+    with pytest.raises(OutputError, match="is complete; there is nothing to resume"):
+        tiny.run("static", folder, resume=True)
+    with pytest.raises(OutputError, match="no run in .* to resume; leave --resume out"):
+        tiny.run("static", tmp_path / "none", resume=True)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "recipe.yaml").write_bytes((folder / "recipe.yaml").read_bytes())
+    with pytest.raises(RecipeError, match="had another recipe; resume it with"):
+        tiny.run("static", tmp_path / "m", resume=True, overrides={"seed": 9})
+
+
+def test_resuming_with_other_data_is_refused(tmp_path, monkeypatch):
+    from retriever.training.trainer import Trainer
+
+    loss = Trainer._loss
+
+    def fail(self, *vectors):
+        if self.state.step == 6:
+            raise RuntimeError("stop here")
+        return loss(self, *vectors)
+
+    monkeypatch.setattr(Trainer, "_loss", fail)
+    with pytest.raises(RuntimeError):
+        tiny.run("static", tmp_path / "m")
+    monkeypatch.undo()
+    name, overrides = tiny.STATIC
+    with pytest.raises(RecipeError, match="was trained on other data"):
+        train(name, tiny.corpus(120), tmp_path / "m", resume=True, device="cpu", overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["only one document here"], "1 document of at least 2 tokens"),
+        (["one", "two", "three"], "0 documents of at least 2 tokens"),
+        (["", " ", "?!"], "holds no text"),
+    ],
+)
+def test_a_corpus_too_small_is_refused_and_leaves_no_model(tmp_path, texts, message):
+    documents = [Document(str(i), "", text) for i, text in enumerate(texts)]
+    with pytest.raises(DataError, match=message):
+        train("contriever-cpu", Corpus.of(documents, name="small"), tmp_path / "m", overrides={"steps": 2})
+    assert not (tmp_path / "m" / "modules.json").exists()
+
+
+def test_short_and_empty_documents_are_counted_and_left_out(tmp_path):
+    notes = Notes()
+    texts = ["a b c d e", "", "b", "c d e a", "e d c b a b", "a c e"]
+    corpus = Corpus.of([Document(str(i), "", text) for i, text in enumerate(texts)])
+    overrides = {"steps": 3, "size": 4, "dimension": 8}
+    train("contriever-cpu", corpus, tmp_path / "m", reporter=notes, overrides=overrides, device="cpu")
+    assert any("2 documents of fewer than 2 tokens are left out" in sentence for sentence in notes.said)
+    assert any("the last step is kept" in sentence for sentence in notes.said)
+
+
+def test_a_saved_encoder_is_trained_further_with_its_prompts(model, tmp_path):
+    folder, _, _ = model
+    text = (
+        (folder / "recipe.yaml").read_text().split("encoder:")[0]
+        + f"encoder: {{family: pretrained, model: {folder}}}\nprompts: {{query: 't1w1 '}}\nviews:"
+        + (folder / "recipe.yaml").read_text().split("views:")[1]
+    )
+    (tmp_path / "more.yaml").write_text(text)
+    encoder = train(tmp_path / "more.yaml", tiny.corpus(), tmp_path / "m", device="cpu", overrides={"steps": 2})
+    assert encoder.prompts == {"query": "t1w1 "}
+    assert Encoder.load(tmp_path / "m").prompts == {"query": "t1w1 "}

@@ -1,0 +1,45 @@
+"""Diagnostics against plain loops and their limits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from retriever.training.diagnostics import diagnose, effective_rank
+
+
+def test_values_equal_plain_loops():
+    generator = torch.Generator().manual_seed(0)
+    q, d = torch.randn(12, 5, generator=generator), torch.randn(12, 5, generator=generator)
+    values = diagnose(q, d)
+
+    def unit(v):
+        return [float(x) / math.sqrt(sum(float(y) ** 2 for y in v)) for x in v]
+
+    def square_distance(a, b):
+        return sum((x - y) ** 2 for x, y in zip(unit(a), unit(b), strict=True))
+
+    hits = sum(max(range(12), key=lambda j: float(q[i] @ d[j])) == i for i in range(12))
+    potentials = [math.exp(-2 * square_distance(d[i], d[j])) for i in range(12) for j in range(i)]
+    assert values["accuracy"] == pytest.approx(hits / 12)
+    assert values["alignment"] == pytest.approx(sum(square_distance(q[i], d[i]) for i in range(12)) / 12, rel=1e-5)
+    assert values["uniformity"] == pytest.approx(math.log(sum(potentials) / len(potentials)), rel=1e-4)
+
+
+def test_effective_rank_is_one_in_collapse_and_the_dimension_when_even():
+    line = torch.outer(torch.linspace(-1, 1, 50), torch.tensor([1.0, 2.0, 3.0]))
+    assert float(effective_rank(line)) == pytest.approx(1.0, abs=1e-3)
+    even = torch.cat([torch.eye(6), -torch.eye(6)])
+    assert float(effective_rank(even)) == pytest.approx(6.0, abs=1e-3)
+
+
+def test_perfect_pairs_are_aligned_and_accurate():
+    vectors = torch.eye(8)
+    values = diagnose(vectors, vectors * 3)
+    assert values["accuracy"] == 1.0 and values["alignment"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_identical_vectors_give_finite_values():
+    assert all(math.isfinite(value) for value in diagnose(torch.ones(4, 3), torch.ones(4, 3)).values())

@@ -1,0 +1,175 @@
+"""The loop: same seed, same bytes; killed and resumed, same bytes; what is logged; when it stops."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+
+from retriever.errors import OutputError, RecipeError
+from retriever.training import trainer as trainer_module
+from retriever.training.trainer import Trainer, TrainingInterrupted
+
+FAMILIES = sorted(tiny.RECIPES)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def finished(request, tmp_path_factory):
+    """A family and the folder of its uninterrupted run."""
+    folder = tmp_path_factory.mktemp(request.param) / "whole"
+    tiny.run(request.param, folder)
+    return request.param, folder
+
+
+def entries(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_same_seed_same_bytes_and_another_seed_others(finished, tmp_path):
+    family, whole = finished
+    tiny.run(family, tmp_path / "again")
+    tiny.run(family, tmp_path / "other", overrides={"seed": 1})
+    assert tiny.weights(tmp_path / "again") == tiny.weights(whole)
+    key = next(name for name in tiny.weights(whole) if name.endswith("model.safetensors"))
+    assert tiny.weights(tmp_path / "other")[key] != tiny.weights(whole)[key]
+
+
+def kill_at(step):
+    """Make the process of a run kill itself with SIGKILL in the middle of update ``step``."""
+    return (
+        "import os, signal\nfrom retriever.training.trainer import Trainer\nloss = Trainer._loss\n"
+        "def deadly(self, *vectors):\n"
+        f"    if self.state.step == {step}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return loss(self, *vectors)\nTrainer._loss = deadly\n"
+    )
+
+
+@pytest.mark.parametrize("steps", [(1,), (4,), (6, 9), (9,)])
+def test_killed_and_resumed_the_model_has_the_same_bytes(finished, tmp_path, steps):
+    family, whole = finished
+    folder = tmp_path / "killed"
+    for attempt, step in enumerate(steps):
+        options = f"resume={bool(attempt)}"
+        code = f"{kill_at(step)}import tiny\ntiny.run({family!r}, {str(folder)!r}, {options})"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert not (folder / "modules.json").exists()
+    tiny.run(family, folder, resume=True)
+    assert tiny.weights(folder) == tiny.weights(whole)
+    assert not list(folder.glob("checkpoint-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_killed_at_random_moments_the_model_has_the_same_bytes(family, tmp_path):
+    tiny.run(family, tmp_path / "whole")
+    random = np.random.default_rng()
+    folder = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for attempt in range(8):
+        resume = (folder / "recipe.yaml").exists()
+        code = f"import tiny\ntiny.run({family!r}, {str(folder)!r}, resume={resume})"
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
+        time.sleep(3 + 4 * random.random())
+        process.kill()
+        process.wait()
+        if (folder / "modules.json").exists():
+            break
+    if not (folder / "modules.json").exists():
+        tiny.run(family, folder, resume=(folder / "recipe.yaml").exists())
+    assert tiny.weights(folder) == tiny.weights(tmp_path / "whole")
+
+
+def test_ctrl_c_writes_a_checkpoint_and_resuming_gives_the_same_bytes(finished, tmp_path, monkeypatch):
+    family, whole = finished
+    loss = Trainer._loss
+
+    def interrupt(self, *vectors):
+        if self.state.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(self, *vectors)
+
+    monkeypatch.setattr(Trainer, "_loss", interrupt)
+    with pytest.raises(TrainingInterrupted, match="Stopped after step 6; a checkpoint is in"):
+        tiny.run(family, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000006"]
+    monkeypatch.undo()
+    tiny.run(family, tmp_path / "run", resume=True)
+    assert tiny.weights(tmp_path / "run") == tiny.weights(whole)
+
+
+def test_the_log_starts_with_the_score_before_training_and_holds_the_diagnostics(finished):
+    family, whole = finished
+    log = entries(whole)
+    assert log[0]["step"] == 0 and set(log[0]["evaluation"]) == {"recall@10", "recall@100", "mrr@10"}
+    last = tiny.RECIPES[family][1]["steps"]
+    assert [e["step"] for e in log if "evaluation" in e] == [*range(0, last, 4), last]
+    losses = [e for e in log if "loss" in e]
+    assert [e["step"] for e in losses] == [1, *range(3, last + 1, 3)]
+    wanted = {"lr", "accuracy", "alignment", "uniformity", "effective_rank", "negatives", "tokens_per_second"}
+    for entry in losses:
+        assert wanted <= entry.keys() and entry["negatives"] == 15
+        assert all(math.isfinite(value) for value in entry.values())
+
+
+def test_training_learns(tmp_path):
+    tiny.run("static", tmp_path / "run", overrides={"steps": 60, "every": 20})
+    log = entries(tmp_path / "run")
+    losses = [e["loss"] for e in log if "loss" in e]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+def test_accumulation_averages_the_gradient_of_its_batches(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(trainer_module, "clip", lambda parameters, limit: seen.append(len(list(parameters))) or 1.0)
+    tiny.run("static", tmp_path / "run", overrides={"accumulate": 2, "steps": 3, "clip": 1.0, "size": 8})
+    assert len(seen) == 3
+    assert all(e["negatives"] == 7 for e in entries(tmp_path / "run") if "loss" in e)
+
+
+def test_patience_stops_early_and_the_best_step_is_kept(tmp_path, monkeypatch):
+    scores = iter([0.1, 0.4, 0.3, 0.2, 0.9])
+    kept = {}
+
+    def score(self, encoder, dtype):
+        value = next(scores)
+        kept[value] = encoder.stack[0].table.detach().clone()
+        return {"recall@10": value, "recall@100": value, "mrr@10": value}
+
+    monkeypatch.setattr("retriever.training.selection.HeldOut.score", score)
+    encoder = tiny.run("static", tmp_path / "run", overrides={"patience": 2, "steps": 100})
+    assert next(scores) == 0.9
+    assert encoder.stack[0].table.equal(kept[0.4])
+    assert max(e["step"] for e in entries(tmp_path / "run")) == 12
+
+
+def test_a_loss_that_is_not_finite_is_a_sentence(tmp_path):
+    with pytest.raises(RecipeError, match=r"The loss is nan at step \d+; lower optimizer\.lr"):
+        tiny.run("small", tmp_path / "run", overrides={"lr": 1e30, "clip": None, "warmup": 0, "dtype": "float32"})
+
+
+def test_a_full_disk_during_a_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
+    saved = trainer_module.save_checkpoint
+
+    def full(folder, state):
+        if state.step == 8:
+            monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        saved(folder, state)
+
+    monkeypatch.setattr(trainer_module, "save_checkpoint", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        tiny.run("static", tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000004"]
+    monkeypatch.undo()
+    tiny.run("static", tmp_path / "run", resume=True)
+    tiny.run("static", tmp_path / "whole")
+    assert tiny.weights(tmp_path / "run") == tiny.weights(tmp_path / "whole")

@@ -1,0 +1,226 @@
+"""From a corpus and a recipe to a model folder.
+
+1. Validate the recipe and the output folder before anything is read.
+2. Build the encoder (and train its tokenizer on the corpus, if it has one of its own), tokenise the corpus once.
+3. Set known items aside, train, and publish the best weights: the model's files appear in the output folder one by one,
+   ``modules.json`` last, so a folder without it holds an unfinished run and nothing mistakes it for a model.
+
+The output folder holds ``recipe.yaml``, ``log.jsonl``, ``curve.png`` and the model; during the run, a checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.data.corpus import Corpus, open_corpus
+from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
+from retriever.data.tokens import TokenStore, tokenise
+from retriever.encoder import Encoder
+from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
+from retriever.files import write_atomically
+from retriever.reporting import Reporter
+from retriever.training.checkpoint import remove_checkpoints
+from retriever.training.curve import draw_curve
+from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
+from retriever.training.recipebook import load_recipe, to_yaml
+from retriever.training.selection import HeldOut, hold_out
+from retriever.training.trainer import LOG, Trainer
+
+RECIPE, CURVE, MARK = "recipe.yaml", "curve.png", "modules.json"
+SHORTEST = 2  # tokens: a document with fewer has no two different crops
+
+
+def train(
+    recipe: Recipe | str | Path,
+    data: Corpus | str | Path,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    processes: int | None = None,
+    reporter: Reporter | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> Encoder:
+    """Train an encoder on a corpus.
+
+    Args:
+        recipe: A shipped recipe's name, a YAML file, or a resolved recipe.
+        data: A corpus, or what :func:`retriever.data.corpus.open_corpus` takes.
+        output: The model folder to write.
+        resume: Go on from the checkpoint in ``output``; from the beginning if the run was stopped before its first one.
+        overwrite: Replace the model or the unfinished run in ``output``.
+        device: Such as ``cpu`` or ``cuda:0``; the best there is, if omitted.
+        processes: For tokenising; all cores if omitted.
+        reporter: Hears of progress.
+        overrides: ``key=value`` strings, or key → value, applied to a recipe given by name or path.
+
+    Returns:
+        The trained encoder, also saved in ``output``.
+
+    Raises:
+        RecipeError: The recipe is wrong, or the run to resume had another one.
+        DataError: The corpus is missing, mangled or too small.
+        OutputError: The output folder is taken or cannot be written.
+        TrainingInterrupted: Ctrl-C; a checkpoint was written.
+    """
+    reporter = reporter or Reporter()
+    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    folder = Path(output)
+    _claim(folder, settings, resume, overwrite)
+    corpus = data if isinstance(data, Corpus) else open_corpus(data)
+    encoder = build_encoder(settings, corpus, device, reporter)
+    store, held_out, rows = prepare(corpus, encoder, settings, processes, reporter)
+    trainer = Trainer(encoder, store, rows, held_out, settings, folder)
+    if trainer.batch < settings.batch.size:
+        reporter.note(
+            f"Only {len(rows)} documents to train on: a batch has {trainer.batch} pairs, not {settings.batch.size}."
+        )
+    if resume and not trainer.resume():
+        reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
+    reporter.note(_describe(trainer))
+    trainer.run(reporter)
+    if held_out is not None:
+        metric, best = settings.selection.metric, trainer.state
+        reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out known items.")
+    publish(encoder, folder, reporter)
+    return encoder
+
+
+def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter: Reporter) -> Encoder:
+    """The untrained encoder a recipe asks for.
+
+    Raises:
+        ModelError: The pretrained model cannot be opened.
+        DataError: The corpus holds no words to train a tokenizer on.
+    """
+    match settings.encoder:
+        case PretrainedTransformer() as chosen:
+            if chosen.pooling is None:
+                encoder = Encoder.load(chosen.model, device)
+            else:
+                fields = chosen.model_dump(exclude={"family", "model"})
+                encoder = Encoder.pretrained(chosen.model, **fields)
+        case StaticEncoder() as chosen:
+            tokenizer = _trained_tokenizer(chosen, corpus, reporter)
+            fields = chosen.model_dump(exclude={"family", "tokenizer", "stemmer", "vocabulary"})
+            encoder = Encoder.static(tokenizer, **fields, seed=settings.seed)
+        case SmallTransformer() as chosen:
+            subwords = _trained_tokenizer(chosen, corpus, reporter)
+            assert isinstance(subwords, SubwordTokenizer)
+            fields = chosen.model_dump(exclude={"family", "vocabulary"})
+            encoder = Encoder.small(subwords, **fields, seed=settings.seed)
+    if device is not None:
+        encoder.stack.to(device)
+    if settings.prompts:
+        encoder.prompts = dict(settings.prompts)
+    return encoder
+
+
+def prepare(
+    corpus: Corpus, encoder: Encoder, settings: Recipe, processes: int | None, reporter: Reporter
+) -> tuple[TokenStore, HeldOut | None, NDArray[np.int64]]:
+    """Tokenise the corpus, set known items aside, and list the documents to train on.
+
+    Raises:
+        DataError: Fewer than two documents are left to train on.
+    """
+    with reporter.stage("tokenise") as advance:
+        store = tokenise(corpus, encoder.text_tokenizer, processes=processes, progress=advance)
+    held_out = hold_out(corpus, store, encoder, settings.selection, settings.seed)
+    usable = store.lengths >= SHORTEST
+    short = int((~usable).sum())
+    if held_out is not None:
+        usable[held_out.rows] = False
+    rows = np.flatnonzero(usable)
+    if len(rows) < 2:
+        raise DataError(
+            f"The corpus {corpus.name} has {len(rows)} document{'s' * (len(rows) != 1)} of at least {SHORTEST} tokens to "
+            "train on; contrastive training needs at least 2, and hundreds to learn anything."
+        )
+    if short:
+        reporter.note(f"{short:,} documents of fewer than {SHORTEST} tokens are left out of training.")
+    if held_out is None and settings.selection.queries:
+        reporter.note("No document is long enough to be held out as a known item: the last step is kept.")
+    return store, held_out, rows
+
+
+def publish(encoder: Encoder, folder: Path, reporter: Reporter) -> None:
+    """Move the finished model into the run's folder, its mark last, and drop the checkpoints.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    staged = folder / ".model"
+    encoder.save(staged, overwrite=True)
+    try:
+        draw_curve(folder / LOG, folder / CURVE)
+    except DataError:
+        pass  # a run too short to log
+    except RetrieverError as error:
+        reporter.note(str(error))
+    for path in sorted(staged.iterdir(), key=lambda path: path.name == MARK):
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    staged.rmdir()
+    remove_checkpoints(folder)
+    encoder.path = folder
+
+
+def _claim(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> None:
+    """Make the output folder this run's own, or say why it cannot be."""
+    finished, begun = (folder / MARK).exists(), (folder / RECIPE).exists()
+    if resume:
+        if finished:
+            raise OutputError(f"The run in {folder} is complete; there is nothing to resume.")
+        if not begun:
+            raise OutputError(f"There is no run in {folder} to resume; leave --resume out to start one.")
+        if load_recipe(folder / RECIPE) != settings:
+            raise RecipeError(
+                f"The run in {folder} had another recipe; resume it with {folder / RECIPE} as the recipe, or start anew "
+                "with --overwrite."
+            )
+        return
+    if not overwrite and (finished or begun):
+        what, way = ("a model", "choose") if finished else ("an unfinished run", "pass --resume to go on, choose")
+        raise OutputError(f"{folder} already holds {what}; {way} another folder, or pass --overwrite.")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not finished and not begun):
+        raise OutputError(f"{folder} holds something else than a model; choose another folder.")
+    for name in (MARK, LOG, CURVE):
+        (folder / name).unlink(missing_ok=True)
+    remove_checkpoints(folder)
+    write_atomically(folder / RECIPE, to_yaml(settings))
+
+
+def _trained_tokenizer(
+    chosen: StaticEncoder | SmallTransformer, corpus: Corpus, reporter: Reporter
+) -> WordTokenizer | SubwordTokenizer:
+    with reporter.stage("vocabulary") as advance:
+
+        def texts() -> Any:  # noqa: ANN401 — a generator of strings
+            for document in corpus:
+                yield document.content
+                advance(1)
+
+        if isinstance(chosen, StaticEncoder) and chosen.tokenizer == "words":
+            return WordTokenizer.train(texts(), max_size=chosen.vocabulary, stemmer=chosen.stemmer)
+        return SubwordTokenizer.train(texts(), size=chosen.vocabulary)
+
+
+def _describe(trainer: Trainer) -> str:
+    """What is about to happen, in one sentence."""
+    accumulate = trainer.recipe.batch.accumulate
+    tokenizer: TextTokenizer = trainer.encoder.text_tokenizer
+    more = f"; {accumulate} batches a step average the gradient and add no negatives" if accumulate > 1 else ""
+    return (
+        f"{len(trainer.rows):,} documents, {int(trainer.store.lengths[trainer.rows].sum()):,} tokens, vocabulary "
+        f"{tokenizer.size:,}, {trainer.encoder.dimension} dimensions, {trainer.batch - 1:,} negatives per query{more}."
+    )

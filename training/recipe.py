@@ -1,0 +1,166 @@
+"""Recipes: every setting of a training run, validated before anything is read.
+
+A recipe is a YAML file with the sections below. Unknown keys and values out of range are refused, each by a sentence
+that names the key and the way out. What a run resolved is written beside its model as ``recipe.yaml``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from retriever.encoder.static import Frequency
+from retriever.encoder.transformer import PoolingName
+from retriever.training.objectives import Link
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StaticEncoder(_Section):
+    """A token table with token weights, from random initialisation."""
+
+    family: Literal["static"]
+    tokenizer: Literal["words", "subwords"] = Field("words", description="trained on the corpus")
+    stemmer: str = Field("porter", description="a Snowball algorithm, or none")
+    vocabulary: Count = Field(200_000, description="at most this many tokens")
+    dimension: Count = 512
+    frequency: Frequency = Field("log", description="log: 1 + log tf; count: the plain token mean")
+    idf_power: float = Field(0.5, ge=0, description="token weights are idf to this power")
+    learn_weights: bool = Field(False, description="train the token weights")
+    normalise: bool = Field(True, description="L2 norm and cosine; otherwise dot product")
+
+
+class SmallTransformer(_Section):
+    """A small BERT from random initialisation over a WordPiece vocabulary trained on the corpus."""
+
+    family: Literal["small"]
+    vocabulary: Count = 8_192
+    dimension: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    max_length: Annotated[int, Field(ge=8)] = 128
+    dropout: Share = 0.1
+    pooling: PoolingName = "mean"
+    normalise: bool = True
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> SmallTransformer:
+        if self.dimension % self.heads:
+            raise ValueError(
+                f"dimension {self.dimension} is not divisible by heads {self.heads}; choose a multiple, "
+                f"such as {self.heads * (self.dimension // self.heads + 1)}."
+            )
+        return self
+
+
+class PretrainedTransformer(_Section):
+    """A Hugging Face transformer or a sentence-transformers model, from a folder or the hub."""
+
+    family: Literal["pretrained"]
+    model: str = Field(description="a folder or a hub name")
+    max_length: Annotated[int, Field(ge=8)] | None = Field(None, description="tokens; the model's own limit if null")
+    pooling: PoolingName | None = Field(None, description="a new pooling; null keeps the model's own modules")
+    normalise: bool = Field(False, description="read with a new pooling only")
+
+
+EncoderSettings = Annotated[StaticEncoder | SmallTransformer | PretrainedTransformer, Field(discriminator="family")]
+
+
+class Crop(_Section):
+    """How long a random crop is: a number of tokens, or a ratio of the window. Exactly one of the two."""
+
+    tokens: tuple[Count, Count] | None = None
+    ratio: tuple[Positive, Annotated[float, Field(gt=0, le=1)]] | None = None
+
+    @model_validator(mode="after")
+    def _one_range(self) -> Crop:
+        if (self.tokens is None) == (self.ratio is None):
+            raise ValueError("give either tokens: [low, high] or ratio: [low, high], not both.")
+        low, high = self.tokens or self.ratio or (0, 0)
+        if low > high:
+            raise ValueError(f"the range [{low}, {high}] is empty; put the smaller end first.")
+        return self
+
+
+class Views(_Section):
+    """The two views of one document that form a positive pair."""
+
+    query: Crop
+    document: Crop
+    window: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="crop within a random window of this many tokens; null: within the whole document"
+    )
+    delete: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of tokens deleted from both views")
+
+
+class Objective(_Section):
+    """InfoNCE with in-batch negatives, as settings of the loss core."""
+
+    temperature: Positive = 0.05
+    link: Link = Field("all", description="all: InfoNCE; none: DCL, the positive leaves the denominator")
+    symmetric: bool = Field(False, description="also contrast each document with all queries")
+
+
+class Batch(_Section):
+    """What one optimizer step sees."""
+
+    size: Annotated[int, Field(ge=2)] = Field(1024, description="pairs; each query has size - 1 negatives")
+    accumulate: Count = Field(1, description="batches a step; more of them average the gradient, they add no negatives")
+
+
+class Optimizer(_Section):
+    """Adam: sparse for a static encoder's table, AdamW for everything else."""
+
+    lr: Positive
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: float = Field(0.0, ge=0, description="not on biases, norms and static tables")
+    clip: Positive | None = Field(None, description="largest norm of the gradient")
+
+
+class Schedule(_Section):
+    """The learning rate over the steps: linear warm-up from 0, then decay to 0."""
+
+    steps: Count
+    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["linear", "cosine", "none"] = "linear"
+
+    @model_validator(mode="after")
+    def _warm_in_time(self) -> Schedule:
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup {self.warmup} must be shorter than steps {self.steps}; lower warmup.")
+        return self
+
+
+class Selection(_Section):
+    """Which step's weights are kept: the best on known-item queries held out of the corpus itself."""
+
+    every: Count = Field(100, description="steps between evaluations; a checkpoint is written at each")
+    queries: Annotated[int, Field(ge=0)] = Field(500, description="held-out documents; 0 keeps the last step")
+    pool: Count = Field(10_000, description="further documents that compete with them")
+    metric: Literal["recall@10", "recall@100", "mrr@10"] = "mrr@10"
+    patience: Count | None = Field(None, description="stop after this many evaluations without a better score")
+
+
+class Recipe(_Section):
+    """Every setting of a training run."""
+
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the encoder's forward pass")
+    encoder: EncoderSettings
+    prompts: dict[Literal["query", "document"], str] = Field(default_factory=dict)
+    views: Views
+    objective: Objective
+    batch: Batch
+    optimizer: Optimizer
+    schedule: Schedule
+    selection: Selection
+    log_every: Count = Field(10, description="steps between lines of the log")
