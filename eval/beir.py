@@ -81,6 +81,7 @@ def evaluate_beir(
     modes: Sequence[Mode] = MODES,
     similarity: Similarity | None = None,
     ignore_identical_ids: bool = True,
+    dtype: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Results:
     """Evaluate an encoder on a BEIR data set, with BM25 and the hybrid of both beside it.
@@ -92,6 +93,7 @@ def evaluate_beir(
         modes: The rankings to evaluate, in the order in which tables show them.
         similarity: Similarity of the vectors, instead of the encoder's own.
         ignore_identical_ids: Drop the hit whose document id equals the query id.
+        dtype: Precision of encoding: ``float32``, ``bfloat16`` or ``auto``.
         progress: Called with the number of texts just encoded: all documents, then the judged queries.
 
     Returns:
@@ -121,7 +123,7 @@ def evaluate_beir(
         elif encoder is None:
             raise DataError("Dense and hybrid search need an encoder: give a model, or evaluate bm25 alone.")
         else:
-            found = _dense(encoder, texts, questions, k, similarity or encoder.similarity, progress)
+            found = _dense(encoder, texts, questions, k, similarity or encoder.similarity, dtype, progress)
         return drop_identical(found, queries if ignore_identical_ids else [""] * len(queries), ids, depth)
 
     rankings = {mode: rank(mode) for mode in ("dense", "bm25") if mode in modes or "hybrid" in modes}
@@ -138,9 +140,10 @@ def _dense(
     questions: Sequence[str],
     k: int,
     similarity: Similarity,
+    dtype: str,
     progress: Callable[[int], None] | None,
 ) -> Ranking:
     """Exact search by vectors."""
-    documents = encoder.encode(texts, "document", progress=progress)
+    documents = encoder.encode(texts, "document", dtype=dtype, progress=progress)
     index = DenseIndex.build(documents, similarity, "Flat")
-    return index.search(encoder.encode(questions, "query", progress=progress), k)
+    return index.search(encoder.encode(questions, "query", dtype=dtype, progress=progress), k)

@@ -97,7 +97,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     return write_atomically(path, _rendered(figure, kind, facecolor="white"))
 
 
-def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:  # noqa: ANN401 - matplotlib's own keywords
+def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
     """The figure in an image format, without date or version."""
     metadata = dict.fromkeys({"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[kind])
     buffer = io.BytesIO()

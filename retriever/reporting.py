@@ -26,7 +26,7 @@ class Reporter:
 
 @contextmanager
 def _silent() -> Iterator[Advance]:
-    def advance(count: int = 1, **fields: Any) -> None:  # noqa: ANN401 — shown as they are
+    def advance(count: int = 1, **fields: Any) -> None:
         pass
 
     yield advance

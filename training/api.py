@@ -119,7 +119,7 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     if device is not None:
         encoder.stack.to(device)
     if settings.prompts:
-        encoder.prompts = dict(settings.prompts)
+        encoder.prompts = {**settings.prompts}
     return encoder
 
 
@@ -141,8 +141,8 @@ def prepare(
     rows = np.flatnonzero(usable)
     if len(rows) < 2:
         raise DataError(
-            f"The corpus {corpus.name} has {len(rows)} document{'s' * (len(rows) != 1)} of at least {SHORTEST} tokens to "
-            "train on; contrastive training needs at least 2, and hundreds to learn anything."
+            f"The corpus {corpus.name} has {len(rows)} document{'s' * (len(rows) != 1)} of at least {SHORTEST} tokens "
+            "to train on; contrastive training needs at least 2, and hundreds to learn anything."
         )
     if short:
         reporter.note(f"{short:,} documents of fewer than {SHORTEST} tokens are left out of training.")
@@ -185,8 +185,8 @@ def _claim(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> Non
             raise OutputError(f"There is no run in {folder} to resume; leave --resume out to start one.")
         if load_recipe(folder / RECIPE) != settings:
             raise RecipeError(
-                f"The run in {folder} had another recipe; resume it with {folder / RECIPE} as the recipe, or start anew "
-                "with --overwrite."
+                f"The run in {folder} had another recipe; resume it with {folder / RECIPE} as the recipe, or start "
+                "anew with --overwrite."
             )
         return
     if not overwrite and (finished or begun):

@@ -36,4 +36,5 @@ def effective_rank(vectors: Tensor) -> Tensor:
     centred = vectors - vectors.mean(0)
     spectrum = torch.linalg.svdvals(centred).square()
     shares = spectrum / spectrum.sum().clamp_min(1e-12)
-    return torch.special.entr(shares).sum().exp()
+    rank: Tensor = torch.special.entr(shares).sum().exp()
+    return rank

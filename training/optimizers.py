@@ -20,20 +20,20 @@ def build_optimizers(model: nn.Module, settings: Optimizer) -> list[torch.optim.
     tables = [module.table for module in model.modules() if isinstance(module, TermEmbedding)]
     sparse = {id(table) for table in tables}
     dense = [p for p in model.parameters() if p.requires_grad and id(p) not in sparse]
-    shared = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}
+    lr, betas, eps = settings.lr, settings.betas, settings.eps
     optimizers: list[torch.optim.Optimizer] = []
     if tables:
-        optimizers.append(torch.optim.SparseAdam(tables, **shared))
+        optimizers.append(torch.optim.SparseAdam(tables, lr, betas, eps))
     if dense:
         decayed = {"params": [p for p in dense if p.ndim > 1], "weight_decay": settings.weight_decay}
         plain = {"params": [p for p in dense if p.ndim <= 1], "weight_decay": 0.0}
         groups = [group for group in (decayed, plain) if group["params"]]
-        optimizers.append(torch.optim.AdamW(groups, **shared))
+        optimizers.append(torch.optim.AdamW(groups, lr, betas, eps))
     return optimizers
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale all gradients, sparse ones included, so that their common norm is at most ``limit``; returns the old norm."""
+    """Scale all gradients, sparse ones too, so that their common norm is at most ``limit``; return the old norm."""
     values = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
@@ -41,7 +41,7 @@ def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
             values.append(parameter.grad.values())
         elif parameter.grad is not None:
             values.append(parameter.grad)
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values]))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values]))
     for value in values:
         value.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
     return norm

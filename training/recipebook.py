@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -130,9 +130,13 @@ def _section_model(annotation: Any, given: Any) -> type[BaseModel] | None:  # no
         return annotation if issubclass(annotation, BaseModel) else None
     families = [kind for kind in getattr(annotation, "__args__", ()) if isinstance(kind, type)]
     for kind in families:
-        if issubclass(kind, BaseModel) and "family" in kind.model_fields and isinstance(given, dict):
-            if given.get("family") in kind.model_fields["family"].annotation.__args__:  # type: ignore[union-attr]
-                return kind
+        family = kind.model_fields.get("family") if issubclass(kind, BaseModel) else None
+        if (
+            family is not None
+            and isinstance(given, dict)
+            and [given.get("family")] == list(get_args(family.annotation))
+        ):
+            return kind
     return None
 
 

@@ -1,7 +1,7 @@
 """Which step was best, judged without labels: known-item search on documents held out of the corpus.
 
-1. Some documents are set aside: their title, or failing that their first sentence, is the query; the rest is the document
-   to find. Training never sees them.
+1. Some documents are set aside: their title, or failing that their first sentence, is the query; the rest is the
+   document to find. Training never sees them.
 2. They compete with a random pool of the other documents.
 3. A query's rank is one more than the number of documents that score higher than its own.
 """
@@ -58,7 +58,10 @@ def hold_out(corpus: Corpus, store: TokenStore, encoder: Encoder, settings: Sele
 
 
 def ranks(queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Rank of document i for query i, from 1 on, (Q,); ties count against the document, so a collapsed model scores 0."""
+    """Rank of document i for query i, from 1 on, (Q,).
+
+    Ties count against the document, so that a collapsed encoder scores 0.
+    """
     found = []
     for start in range(0, len(queries), BLOCK):
         block = queries[start : start + BLOCK]

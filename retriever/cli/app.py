@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -18,7 +17,7 @@ from retriever.errors import RetrieverError
 class Commands(TyperGroup):
     """A command group that turns errors into sentences."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 — click's own signature
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401 — click's own signature
         """Run a command; see the module's header."""
         try:
             return super().invoke(ctx)

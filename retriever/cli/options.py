@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from retriever.encoder import Encoder
 
 DATA_HELP = (
-    "pydocs, a .txt, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder of texts, a BEIR folder, or a Hugging Face "
-    "dataset."
+    "pydocs, a .txt, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder of texts, a BEIR folder, or a Hugging "
+    "Face dataset."
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -42,13 +41,6 @@ def use_threads(threads: int | None) -> None:
         faiss.omp_set_num_threads(threads)
 
 
-def load_encoder(path_or_name: str, device: str | None) -> Encoder:
-    """Open a model."""
-    from retriever.encoder import Encoder
-
-    return Encoder.load(path_or_name, device)
-
-
 def read_corpus(
     data: str,
     text_field: str | None,
@@ -72,12 +64,12 @@ def read_corpus(
     )
 
 
-def note_counts(corpus: Corpus, reporter: RichReporter) -> None:
-    """Say what reading the corpus found."""
-    if corpus.report is not None:
-        reporter.note(str(corpus.report))
-
-
-def existing(path: Path) -> Path:
-    """The path, made absolute, for messages that will be copied."""
-    return path.expanduser().resolve()
+def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter) -> None:
+    """Say what reading a corpus dropped, and how many of its texts did not fit the model."""
+    counts = corpus.report
+    if counts is not None:
+        dropped = {"duplicates": counts.duplicates, "bad lines": counts.bad_lines, "empty documents": counts.empty}
+        parts = [f"{count:,} {name}" for name, count in dropped.items() if count]
+        reporter.note(f"{corpus.name}: {counts.documents:,} documents" + (f"; {', '.join(parts)}." if parts else "."))
+    if encoder is not None and (cut := encoder.truncated):
+        reporter.note(f"Truncated: {cut:,} of the texts are longer than the {encoder.limit} tokens the model reads.")

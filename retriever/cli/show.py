@@ -49,7 +49,7 @@ class RichReporter(Reporter):
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             task = progress.add_task(name, total=total, completed=start, values="")
 
-            def advance(count: int = 1, **fields: Any) -> None:  # noqa: ANN401 — numbers to show
+            def advance(count: int = 1, **fields: Any) -> None:
                 nonlocal done
                 done += count
                 shown.update(fields)

@@ -56,5 +56,5 @@ def train(
         arguments = [a for a in sys.argv[1:] if a not in ("--overwrite", "--resume")]
         command = shlex.join(["retriever", *arguments, "--resume"])
         raise KeyboardInterrupt(f"{stop} Go on with:\n  {command}") from stop
-    options.note_counts(corpus, reporter)
+    options.note_counts(corpus, None, reporter)
     reporter.note(f"The model is in {output}. Next: retriever index build {output} {data} --output INDEX")

@@ -51,6 +51,7 @@ class Encoder:
         self.stack = stack.eval()
         self.path = path
         self.report: Report | None = None
+        self.truncated = 0  # texts cut by all calls of encode so far
         first = stack[0]
         self.text_tokenizer: TextTokenizer
         self.limit: int | None = None  # tokens of text that fit; None for a bag of tokens
@@ -247,6 +248,7 @@ class Encoder:
             Vectors (N, D), float32, in the order of the texts; :attr:`report` then tells how many were truncated.
         """
         vectors, self.report = encode(self, texts, kind, batch_tokens, dtype, progress)
+        self.truncated += self.report.truncated
         return vectors
 
     def embed(

@@ -88,7 +88,7 @@ def test_resuming_asks_for_the_same_recipe_and_an_unfinished_run(model, tmp_path
     folder, _, _ = model
     with pytest.raises(OutputError, match="is complete; there is nothing to resume"):
         tiny.run("static", folder, resume=True)
-    with pytest.raises(OutputError, match="no run in .* to resume; leave --resume out"):
+    with pytest.raises(OutputError, match=r"no run in .* to resume; leave --resume out"):
         tiny.run("static", tmp_path / "none", resume=True)
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "recipe.yaml").write_bytes((folder / "recipe.yaml").read_bytes())

@@ -13,7 +13,9 @@ from retriever.training.checkpoint import State, load_checkpoint, remove_checkpo
 
 def state_at(step):
     optimizer = {"state": {0: {"step": step, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
-    return State(step, {"w": torch.full((2,), float(step))}, [optimizer], {"w": torch.zeros(2)}, 1, 0.5, step, 2, "data")
+    return State(
+        step, {"w": torch.full((2,), float(step))}, [optimizer], {"w": torch.zeros(2)}, 1, 0.5, step, 2, "data"
+    )
 
 
 def names(folder):
@@ -55,5 +57,5 @@ def test_a_damaged_checkpoint_is_a_sentence(tmp_path):
     save_checkpoint(tmp_path, state_at(5))
     path = tmp_path / "checkpoint-00000005" / "state.pt"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ModelError, match="state.pt cannot be read: delete its folder and resume again"):
+    with pytest.raises(ModelError, match=r"state\.pt cannot be read: delete its folder and resume again"):
         load_checkpoint(tmp_path)

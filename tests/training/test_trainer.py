@@ -75,7 +75,7 @@ def test_killed_at_random_moments_the_model_has_the_same_bytes(family, tmp_path)
     random = np.random.default_rng()
     folder = tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for attempt in range(8):
+    for _ in range(8):
         resume = (folder / "recipe.yaml").exists()
         code = f"import tiny\ntiny.run({family!r}, {str(folder)!r}, resume={resume})"
         process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)

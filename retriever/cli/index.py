@@ -1,0 +1,92 @@
+"""``retriever index``: build an index, look at it, check it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retriever.cli import options
+from retriever.cli.show import RichReporter, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Build an index, look at it, check it.")
+Folder = Annotated[Path, typer.Argument(help="The index folder.")]
+
+
+@app.command("build")
+def build(
+    model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
+    data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The index folder to write.")] = ...,  # type: ignore[assignment]
+    factory: Annotated[str, typer.Option(help="Flat (exact), HNSW32 or HNSW32_SQfp16 (fast, approximate).")] = "Flat",
+    k1: Annotated[float, typer.Option(help="BM25: saturation of repeated words.")] = 1.5,
+    b: Annotated[float, typer.Option(help="BM25: discount of long documents.")] = 0.75,
+    stemmer: Annotated[str, typer.Option(help="BM25: a Snowball algorithm, or none.")] = "porter",
+    overwrite: options.Overwrite = False,
+    text_field: options.TextField = None,
+    title_field: options.TitleField = None,
+    id_field: options.IdField = None,
+    skip_bad_lines: options.SkipBadLines = False,
+    split: options.Split = "train",
+    streaming: options.Streaming = False,
+    device: options.Device = None,
+    dtype: options.Dtype = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Encode a corpus and build its vectors, BM25 and document store.
+
+    retriever index build model notes.jsonl --output index
+    """
+    from retriever.encoder import Encoder
+    from retriever.indexing.index import Index
+
+    options.use_threads(threads)
+    reporter = RichReporter(quiet or json)
+    corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
+    encoder = Encoder.load(model, device)
+    with reporter.stage("index") as advance:
+        index = Index.build(
+            encoder,
+            corpus,
+            output,
+            factory=factory,
+            k1=k1,
+            b=b,
+            stemmer=stemmer,
+            dtype=dtype,
+            model=model,
+            overwrite=overwrite,
+            progress=advance,
+        )
+    options.note_counts(corpus, encoder, reporter)
+    if json:
+        print_json(index.info())
+        return
+    reporter.note(f'The index is in {output}. Next: retriever search {output} "your query"')
+
+
+@app.command("info")
+def info(index: Folder, json: options.Json = False) -> None:
+    """Show what an index holds."""
+    from retriever.indexing.index import Index
+
+    with Index.open(index) as opened:
+        facts = opened.info()
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:<12} {value:,}" if isinstance(value, int) else f"{name:<12} {value}")
+
+
+@app.command("verify")
+def verify(index: Folder) -> None:
+    """Compare every file with the hash it had when it was written."""
+    from retriever.indexing.index import Index
+
+    with Index.open(index) as opened:
+        opened.verify()
+    typer.echo(f"{index} is whole.")

@@ -1,0 +1,61 @@
+"""``retriever search``: ask an index."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from retriever.cli import options
+from retriever.cli.show import print_json
+
+
+class Mode(str, Enum):
+    """How to search."""
+
+    hybrid = "hybrid"
+    dense = "dense"
+    bm25 = "bm25"
+
+
+class Fusion(str, Enum):
+    """How hybrid search fuses."""
+
+    zscore = "zscore"
+    rrf = "rrf"
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="The index folder.")],
+    query: Annotated[str, typer.Argument(help="What to look for; - reads it from standard input.")],
+    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Hits to show.")] = 10,
+    mode: Annotated[Mode, typer.Option(help="hybrid, dense or bm25.")] = Mode.hybrid,
+    fusion: Annotated[Fusion, typer.Option(help="Of hybrid: zscore or rrf.")] = Fusion.zscore,
+    model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Search an index.
+
+    retriever search index "how to parse dates" -k 5 --mode dense --json
+    """
+    from retriever.eval.report import snippet
+    from retriever.indexing.index import Index
+
+    if query == "-":
+        query = typer.get_text_stream("stdin").read()
+    with Index.open(index, model) as opened:
+        hits = opened.search(query, k, mode.value, fusion.value)
+    if json:
+        print_json({"query": query, "mode": mode.value, "hits": [asdict(hit) for hit in hits]})
+        return
+    console = Console(soft_wrap=True)
+    if not hits:
+        console.print("Nothing found.")
+    for hit in hits:
+        heading = f"{hit.id}  {hit.title}".rstrip()
+        console.print(f"{hit.rank:>3}  {hit.score:7.3f}  {heading}", style="bold", markup=False, highlight=False)
+        console.print(f"              {snippet(hit.text, 160)}", markup=False, highlight=False)
