@@ -119,7 +119,7 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     if device is not None:
         encoder.stack.to(device)
     if settings.prompts:
-        encoder.prompts = {**settings.prompts}
+        encoder.prompts = {str(kind): text for kind, text in settings.prompts.items()}
     return encoder
 
 

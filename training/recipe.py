@@ -78,6 +78,7 @@ class Crop(_Section):
 
     tokens: tuple[Count, Count] | None = None
     ratio: tuple[Positive, Annotated[float, Field(gt=0, le=1)]] | None = None
+    lead: Share = Field(0.0, description="share of the crops taken from the beginning, where texts say what they are")
 
     @model_validator(mode="after")
     def _one_range(self) -> Crop:

@@ -1,7 +1,8 @@
 """Views: two random crops of one document form a positive pair (Contriever, arXiv 2112.09118, section 3.1).
 
 1. Take a random window of the document (or all of it); documents are never glued together.
-2. Draw two independent crops of it: a length, then a start, both uniform.
+2. Draw two independent crops of it: a length, then a start, both uniform. A share of the crops may be drawn from the
+   beginning only, the part of a text that reads most like a query for it.
 3. Delete each token of both crops with a small probability, never the whole crop.
 
 All functions work on whole batches of ragged rows and take their randomness from the generator they are given.
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from retriever.data.ragged import Ragged, offsets_of, slices
 from retriever.data.tokens import TokenStore
 from retriever.training.recipe import Crop, Views
+
+LEAD = 48  # tokens that count as the beginning
 
 Random = np.random.Generator
 
@@ -47,9 +50,11 @@ def crop(texts: Ragged, spec: Crop, random: Random) -> Ragged:
     """A random contiguous piece of each row.
 
     The length is uniform over ``spec.tokens``, or ``int(n · r)`` with r uniform over ``spec.ratio`` for a row of n
-    tokens; it is at least 1 and at most n.
+    tokens; it is at least 1 and at most n. With ``spec.lead``, that share of the rows is first cut to its beginning.
     """
     lengths = texts.lengths  # (B,)
+    if spec.lead:
+        lengths = np.where(random.random(len(texts)) < spec.lead, np.minimum(lengths, LEAD), lengths)
     if spec.tokens is not None:
         wanted = random.integers(spec.tokens[0], spec.tokens[1] + 1, len(texts))
     else:

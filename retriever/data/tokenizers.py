@@ -155,7 +155,7 @@ class WordTokenizer:
         vocabulary = {"[UNK]": 0} | {word: i for i, word in enumerate(self.surfaces, start=1)}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.Lowercase()
-        word = Regex(r"[\p{L}\p{N}_]+")  # what \w means to Python; to this library it also means combining marks
+        word = Regex(r"[\p{L}\p{N}]+")  # WORD; this library's \w also means combining marks
         tokenizer.pre_tokenizer = pre_tokenizers.Split(word, "removed", invert=True)
         return tokenizer, np.array([UNKNOWN, *self.surfaces.values()], np.int64)
 

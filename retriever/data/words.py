@@ -1,7 +1,8 @@
-r"""Words: the one analysis shared by BM25, tf-idf and the static encoder's tokenizer.
+"""Words: the one analysis shared by BM25, tf-idf and the static encoder's tokenizer.
 
-A text is lower-cased, split into ``\w+`` runs, and each word is reduced to its stem. Stems are memorised by
-surface form, so that a word costs one dictionary look-up after it has been seen once.
+A text is lower-cased and split into runs of letters and digits, so that ``snake_case`` is two words; each word is
+reduced to its stem. Stems are memorised by surface form, so that a word costs one dictionary look-up after it has been
+seen once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 
 import Stemmer
 
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[^\W_]+")
 MEMO_LIMIT = 1 << 20  # surface forms; hostile input must not grow the memo without end
 
 

@@ -285,7 +285,8 @@ class Encoder:
         """A static word encoder as sentence-transformers' own ``StaticEmbedding``.
 
         Stems are folded into the surface forms met in the corpus and log term frequency gives way to the plain mean,
-        so nothing of this project is needed to open it.
+        so nothing of this project is needed to open it. Compared by dot product, its vectors are shorter by the number
+        of words; by cosine it equals the ``count`` variant on words of the corpus.
 
         Raises:
             ModelError: This is not a static encoder over words.

@@ -146,6 +146,7 @@ def test_bm25_reproduces_the_published_scifact_numbers():
 
 @needs_shared
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_minilm_reproduces_the_published_scifact_number():
     """MTEB: nDCG@10 0.645."""
     results = evaluate_beir(Encoder.load(encoders.MINILM), load_beir(SHARED / "beir" / "scifact"))

@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="checkpoint-00000010: No space left on device"):
+    with pytest.raises(OutputError, match=r"checkpoint-00000010 \(No space left on device\)"):
         save_checkpoint(tmp_path, state_at(10))
     assert names(tmp_path) == ["checkpoint-00000005"] and load_checkpoint(tmp_path).step == 5
 

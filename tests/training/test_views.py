@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from retriever.data.ragged import Ragged
 from retriever.data.tokens import TokenStore
 from retriever.training.recipe import Crop, Views
-from retriever.training.views import crop, delete, pairs, prepend, window
+from retriever.training.views import LEAD, crop, delete, pairs, prepend, window
 
 
 def rows_of(lengths):
@@ -52,6 +52,15 @@ def test_paper_crops_have_the_papers_length_and_overlap():
     overlap = np.minimum(*ends) - np.maximum(*starts)
     assert (overlap > 0).mean() == pytest.approx(0.592, abs=0.01)
     assert np.corrcoef(first.lengths, second.lengths)[0, 1] == pytest.approx(0, abs=0.03)
+
+
+def test_a_share_of_the_crops_comes_from_the_beginning():
+    texts = Ragged.from_rows([np.arange(1000, dtype=np.int32)] * 4000)
+    pieces = crop(texts, Crop(tokens=(4, 16), lead=0.5), np.random.default_rng(0))
+    ends = pieces.ids[pieces.offsets[1:] - 1]
+    assert (ends < LEAD).mean() == pytest.approx(0.5 + 0.5 * 0.04, abs=0.03)
+    all_lead = crop(texts, Crop(ratio=(0.5, 0.5), lead=1.0), np.random.default_rng(0))
+    assert set(all_lead.lengths.tolist()) == {LEAD // 2} and all_lead.ids.max() < LEAD
 
 
 def test_starts_reach_both_ends():
