@@ -1,6 +1,7 @@
 """BM25 search over stemmed words, on bm25s.
 
-1. Words are those of :class:`retriever.data.words.WordAnalyzer`: lower-cased runs of letters and digits, stemmed, no stop words.
+1. Words are those of :class:`retriever.data.words.WordAnalyzer`: runs of letters and digits, lower-cased and stemmed;
+   no stop words.
 2. The score of document d for query q is Lucene's variant, computed in fp32 and summed over the words of q, a word
    that q holds twice counting twice:
 

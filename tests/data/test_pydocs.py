@@ -13,6 +13,13 @@ from retriever.data import pydocs
 from retriever.data.corpus import open_corpus
 from retriever.data.pydocs import docstrings, installation_fingerprint, pydocs_file, python_roots, read_pydocs
 
+
+@pytest.fixture(autouse=True)
+def short_bodies_count(monkeypatch):
+    """Examples need not be long."""
+    monkeypatch.setattr(pydocs, "LEAST_WORDS", 5)
+
+
 BODY = "It has a body of at least five words"
 
 MODULE = f'''
@@ -117,6 +124,13 @@ def test_every_documented_definition_becomes_a_document_once(roots):
         ("beta", "Beta.", f"{BODY}, number 10.", "module"),
     ]
     assert {d.metadata["package"] for d in read_pydocs(roots)} == {"alpha", "beta"}
+
+
+def test_short_docstrings_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    for count in (29, 30):
+        (tmp_path / f"m{count}.py").write_text(f'"""Module {count}.\n\n{"word " * count}"""\n')
+    assert [d.id for d in read_pydocs([tmp_path])] == ["m30"]
 
 
 def test_docstrings_are_cleaned_of_their_indent():

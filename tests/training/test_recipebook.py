@@ -68,7 +68,7 @@ def test_overrides_may_be_a_mapping():
         ("lr=[", "The value of lr is no YAML"),
         ("lr=-1", r"Recipe contriever-cpu: optimizer\.lr: .*greater than 0 \(given: -1\)"),
         ("encoder.frequency=loud", r"encoder\.frequency: Input should be 'log' or 'count' \(given: 'loud'\)"),
-        ("warmup=1000", "warmup 1000 must be shorter than steps 1000; lower warmup"),
+        ("warmup=2000", "warmup 2000 must be shorter than steps 2000; lower warmup"),
         ("views.query={tokens: [5, 2]}", r"the range \[5, 2\] is empty"),
         ("views.query.ratio=[0.1, 0.2]", "give either tokens"),
         ("batch=7", r"Recipe contriever-cpu: batch"),
