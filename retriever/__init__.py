@@ -1,3 +1,88 @@
-"""Train, index, evaluate and search with your own dense retriever."""
+"""Train, index, evaluate and search with your own dense retriever.
+
+The public face, loaded when first used so that ``import retriever`` costs nothing:
+
+    encoder = Encoder.load(path_or_name)                       # or Encoder.static(...), Encoder.small(...)
+    vectors = encoder.encode(texts, kind="document")           # (N, D) float32
+    encoder = train("contriever-cpu", "notes.jsonl", "model", steps=500)
+    index = Index.build(encoder, open_corpus("notes.jsonl"), "index")
+    hits = index.search("how to …", k=10, mode="hybrid")
+    results = evaluate(encoder, load_beir("scifact"))
+    loss = objectives.contrast(scores, targets)                # (B,)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from retriever.errors import (
+    DataError,
+    IndexFolderError,
+    ModelError,
+    OutputError,
+    RecipeError,
+    RetrieverError,
+)
+
+if TYPE_CHECKING:
+    from retriever.data.beir import BeirDataset, load_beir
+    from retriever.data.corpus import Corpus, open_corpus
+    from retriever.data.document import Document
+    from retriever.encoder import Encoder
+    from retriever.eval.beir import Results
+    from retriever.eval.beir import evaluate_beir as evaluate
+    from retriever.indexing.index import Hit, Index
+    from retriever.training import objectives
+    from retriever.training.api import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BeirDataset",
+    "Corpus",
+    "DataError",
+    "Document",
+    "Encoder",
+    "Hit",
+    "Index",
+    "IndexFolderError",
+    "ModelError",
+    "OutputError",
+    "RecipeError",
+    "Results",
+    "RetrieverError",
+    "__version__",
+    "evaluate",
+    "load_beir",
+    "objectives",
+    "open_corpus",
+    "train",
+]
+
+_HOMES = {
+    "BeirDataset": "data.beir.BeirDataset",
+    "Corpus": "data.corpus.Corpus",
+    "Document": "data.document.Document",
+    "Encoder": "encoder.Encoder",
+    "Hit": "indexing.index.Hit",
+    "Index": "indexing.index.Index",
+    "Results": "eval.beir.Results",
+    "evaluate": "eval.beir.evaluate_beir",
+    "load_beir": "data.beir.load_beir",
+    "objectives": "training.objectives",
+    "open_corpus": "data.corpus.open_corpus",
+    "train": "training.api.train",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 — whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module 'retriever' has no attribute {name!r}")
+    home, _, last = f"retriever.{_HOMES[name]}".rpartition(".")
+    value = globals()[name] = getattr(import_module(home), last, None) or import_module(f"{home}.{last}")
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

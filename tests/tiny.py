@@ -33,7 +33,7 @@ def run(family, output, **options):
     """Train the family's recipe on the tiny corpus."""
     name, overrides = RECIPES[family]
     changes = {**overrides, **options.pop("overrides", {})}
-    return train(name, corpus(), output, device="cpu", processes=1, overrides=changes, **options)
+    return train(name, corpus(), output, device="cpu", processes=1, **changes, **options)
 
 
 def weights(folder):

@@ -11,7 +11,6 @@ The output folder holds ``recipe.yaml``, ``log.jsonl``, ``curve.png`` and the mo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def train(
     device: str | None = None,
     processes: int | None = None,
     reporter: Reporter | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    **settings: Any,
 ) -> Encoder:
     """Train an encoder on a corpus.
 
@@ -59,7 +58,7 @@ def train(
         device: Such as ``cpu`` or ``cuda:0``; the best there is, if omitted.
         processes: For tokenising; all cores if omitted.
         reporter: Hears of progress.
-        overrides: ``key=value`` strings, or key → value, applied to a recipe given by name or path.
+        settings: Recipe keys to change, by path or unique last part: ``steps=500``, ``**{"optimizer.lr": 1e-3}``.
 
     Returns:
         The trained encoder, also saved in ``output``.
@@ -71,23 +70,23 @@ def train(
         TrainingInterrupted: Ctrl-C; a checkpoint was written.
     """
     reporter = reporter or Reporter()
-    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(output)
-    _claim(folder, settings, resume, overwrite)
+    _claim(folder, chosen, resume, overwrite)
     corpus = data if isinstance(data, Corpus) else open_corpus(data)
-    encoder = build_encoder(settings, corpus, device, reporter)
-    store, held_out, rows = prepare(corpus, encoder, settings, processes, reporter)
-    trainer = Trainer(encoder, store, rows, held_out, settings, folder)
-    if trainer.batch < settings.batch.size:
+    encoder = build_encoder(chosen, corpus, device, reporter)
+    store, held_out, rows = prepare(corpus, encoder, chosen, processes, reporter)
+    trainer = Trainer(encoder, store, rows, held_out, chosen, folder)
+    if trainer.batch < chosen.batch.size:
         reporter.note(
-            f"Only {len(rows)} documents to train on: a batch has {trainer.batch} pairs, not {settings.batch.size}."
+            f"Only {len(rows)} documents to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
         )
     if resume and not trainer.resume():
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
     reporter.note(_describe(trainer))
     trainer.run(reporter)
     if held_out is not None:
-        metric, best = settings.selection.metric, trainer.state
+        metric, best = chosen.selection.metric, trainer.state
         reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out known items.")
     publish(encoder, folder, reporter)
     return encoder

@@ -62,7 +62,7 @@ def test_a_taken_folder_is_refused_unless_overwritten(model, tmp_path):
     folder, _, _ = model
     with pytest.raises(OutputError, match="already holds a model; choose another folder, or pass --overwrite"):
         tiny.run("static", folder)
-    tiny.run("static", tmp_path / "m", overrides={"steps": 2})
+    tiny.run("static", tmp_path / "m", steps=2)
     tiny.run("static", tmp_path / "m", overrides={"steps": 3}, overwrite=True)
     assert load_recipe(tmp_path / "m" / "recipe.yaml").schedule.steps == 3
 
@@ -112,7 +112,7 @@ def test_resuming_with_other_data_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     name, overrides = tiny.STATIC
     with pytest.raises(RecipeError, match="was trained on other data"):
-        train(name, tiny.corpus(120), tmp_path / "m", resume=True, device="cpu", overrides=overrides)
+        train(name, tiny.corpus(120), tmp_path / "m", resume=True, device="cpu", **overrides)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_resuming_with_other_data_is_refused(tmp_path, monkeypatch):
 def test_a_corpus_too_small_is_refused_and_leaves_no_model(tmp_path, texts, message):
     documents = [Document(str(i), "", text) for i, text in enumerate(texts)]
     with pytest.raises(DataError, match=message):
-        train("contriever-cpu", Corpus.of(documents, name="small"), tmp_path / "m", overrides={"steps": 2})
+        train("contriever-cpu", Corpus.of(documents, name="small"), tmp_path / "m", steps=2)
     assert not (tmp_path / "m" / "modules.json").exists()
 
 
@@ -135,7 +135,7 @@ def test_short_and_empty_documents_are_counted_and_left_out(tmp_path):
     texts = ["a b c d e", "", "b", "c d e a", "e d c b a b", "a c e"]
     corpus = Corpus.of([Document(str(i), "", text) for i, text in enumerate(texts)])
     overrides = {"steps": 3, "size": 4, "dimension": 8}
-    train("contriever-cpu", corpus, tmp_path / "m", reporter=notes, overrides=overrides, device="cpu")
+    train("contriever-cpu", corpus, tmp_path / "m", reporter=notes, device="cpu", **overrides)
     assert any("2 documents of fewer than 2 tokens are left out" in sentence for sentence in notes.said)
     assert any("the last step is kept" in sentence for sentence in notes.said)
 
@@ -148,6 +148,6 @@ def test_a_saved_encoder_is_trained_further_with_its_prompts(model, tmp_path):
         + (folder / "recipe.yaml").read_text().split("views:")[1]
     )
     (tmp_path / "more.yaml").write_text(text)
-    encoder = train(tmp_path / "more.yaml", tiny.corpus(), tmp_path / "m", device="cpu", overrides={"steps": 2})
+    encoder = train(tmp_path / "more.yaml", tiny.corpus(), tmp_path / "m", device="cpu", steps=2)
     assert encoder.prompts == {"query": "t1w1 "}
     assert Encoder.load(tmp_path / "m").prompts == {"query": "t1w1 "}
