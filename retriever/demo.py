@@ -209,7 +209,7 @@ def evaluate(index: Index, questions: Questions) -> tuple[Metrics, Intervals, li
 def report(outcome: Outcome) -> None:
     """Write the HTML report."""
     bars = bars_svg(outcome.metrics, outcome.intervals)
-    curve = curve_svg(outcome.model / LOG, "mrr@10")
+    curve = curve_svg(outcome.model / LOG)
     hits = {query: [Found(hit.id, hit.score, hit.text) for hit in found] for query, found in outcome.searches.items()}
     seconds = {f"{name}, seconds": f"{value:.0f}" for name, value in outcome.seconds.items()}
     sections = [

@@ -88,7 +88,7 @@ def train(
     if held_out is not None:
         metric, best = chosen.selection.metric, trainer.state
         reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out known items.")
-    publish(encoder, folder, reporter)
+    publish(encoder, folder, None if held_out is None else chosen.selection.metric, reporter)
     return encoder
 
 
@@ -150,7 +150,7 @@ def prepare(
     return store, held_out, rows
 
 
-def publish(encoder: Encoder, folder: Path, reporter: Reporter) -> None:
+def publish(encoder: Encoder, folder: Path, metric: str | None, reporter: Reporter) -> None:
     """Move the finished model into the run's folder, its mark last, and drop the checkpoints.
 
     Raises:
@@ -159,7 +159,7 @@ def publish(encoder: Encoder, folder: Path, reporter: Reporter) -> None:
     staged = folder / ".model"
     encoder.save(staged, overwrite=True)
     try:
-        draw_curve(folder / LOG, folder / CURVE)
+        draw_curve(folder / LOG, folder / CURVE, metric)
     except DataError:
         pass  # a run too short to log
     except RetrieverError as error:

@@ -87,6 +87,8 @@ def tokenise(
     if not folder.is_dir():
         with replacing(folder) as temporary:
             _write(temporary, _encoded(corpus, tokenizer, processes or cores()), progress)
+    elif progress is not None:
+        progress(len(TokenStore.open(folder)))
     store = TokenStore.open(folder)
     if not len(store.ids):
         raise DataError(f"The corpus {corpus.name} holds no words the tokenizer knows.")

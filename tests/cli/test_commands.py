@@ -1,0 +1,200 @@
+"""The commands as a user meets them: what they print, what they refuse, with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+from typer.testing import CliRunner
+
+import retriever
+from retriever.cli.app import app
+from retriever.data.beir import write_beir
+
+FAST = ["steps=6", "every=3", "size=16", "dimension=16", "queries=10", "pool=50"]
+
+
+def call(*arguments, code=0):
+    """Run a command in this process; returns (stdout, stderr)."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A corpus file, a BEIR folder of the same documents, a model and an index, all made by commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    documents = list(tiny.corpus())
+    lines = [json.dumps({"_id": d.id, "title": f"the title {d.id}", "text": d.text}) for d in documents]
+    (folder / "notes.jsonl").write_text("\n".join(lines))
+    queries = {f"q{i}": documents[i].text.split(". ")[0] for i in range(20)}
+    write_beir(folder / "tiny", documents, queries, {f"q{i}": {str(i): 1} for i in range(20)})
+    call("train", "contriever-cpu", *FAST, "--data", folder / "notes.jsonl", "--output", folder / "model")
+    call("index", "build", folder / "model", folder / "notes.jsonl", "--output", folder / "index")
+    return folder
+
+
+def test_training_says_what_it_did_and_what_comes_next(folder, tmp_path):
+    out, err = call("train", "contriever-cpu", *FAST, "--data", folder / "notes.jsonl", "--output", tmp_path / "m")
+    assert out == ""
+    for part in ("150", "negatives per query", "Best step", "notes: 150 documents", "retriever index build"):
+        assert part in err
+    assert (tmp_path / "m" / "modules.json").exists()
+
+
+def test_quiet_training_says_nothing(folder, tmp_path):
+    out, err = call("train", "contriever-cpu", *FAST, "--data", folder / "notes.jsonl", "-o", tmp_path / "m", "-q")
+    assert (out, err) == ("", "")
+
+
+def test_a_dry_run_prints_the_recipe_and_touches_nothing(folder, tmp_path):
+    out, _ = call("train", "contriever-cpu", "lr=0.5", "--seed", 7, "--data", "x", "-o", tmp_path / "m", "--dry-run")
+    assert "lr: 0.5" in out and "seed: 7" in out
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
+def test_search_prints_hits_or_one_json_object(folder, mode):
+    query = next(iter(tiny.corpus())).text[:25]
+    out, _ = call("search", folder / "index", query, "-k", 3, "--mode", mode, "--json")
+    found = json.loads(out)
+    assert found["query"] == query and found["mode"] == mode and len(found["hits"]) == 3
+    assert set(found["hits"][0]) == {"rank", "id", "score", "title", "text", "metadata"}
+    best = found["hits"][0]["id"]
+    assert best == "0" or (mode == "dense" and int(best) % 10 == 0)  # of the same topic, after six steps
+    out, _ = call("search", folder / "index", query, "-k", 3, "--mode", mode)
+    assert f"{best}  the title {best}" in out.splitlines()[0] and len(out.splitlines()) == 6
+
+
+def test_a_query_of_ten_thousand_words_is_answered(folder):
+    out, _ = call("search", folder / "index", "t1w1 unknown " * 5_000, "--json")
+    assert len(json.loads(out)["hits"]) == 10
+
+
+def test_a_query_of_unknown_words_finds_nothing_in_either_mode(folder):
+    for mode in ("bm25", "dense", "hybrid"):
+        assert call("search", folder / "index", "zzz", "--mode", mode)[0] == "Nothing found.\n"
+
+
+def test_info_and_verify(folder):
+    out, _ = call("index", "info", folder / "index", "--json")
+    assert json.loads(out)["documents"] == 150
+    assert "is whole" in call("index", "verify", folder / "index")[0]
+
+
+def test_evaluation_prints_the_promised_object_and_writes_runs_and_report(folder, tmp_path):
+    arguments = ["eval", "beir", folder / "model", folder / "tiny"]
+    out, _ = call(*arguments, "--json", "--run-files", tmp_path, "--report", tmp_path / "report.html")
+    found = json.loads(out)
+    assert (found["dataset"], found["split"], found["queries"]) == ("tiny", "test", 20)
+    for mode in ("dense", "bm25", "hybrid"):
+        assert set(found["metrics"][mode]) == {"ndcg@10", "recall@10", "recall@100", "mrr@10", "map"}
+        low, high = found["intervals"][mode]["ndcg@10"]
+        assert low <= found["metrics"][mode]["ndcg@10"] <= high
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["report.html", "tiny.bm25.run", "tiny.dense.run", "tiny.hybrid.run"]
+    out, _ = call(*arguments)
+    assert "ndcg@10" in out and "hybrid" in out
+
+
+def test_data_stats(folder):
+    out, _ = call("data", "stats", folder / "notes.jsonl", "--json")
+    found = json.loads(out)
+    assert found["documents"] == found["with a title"] == 150 and found["duplicates"] == 0
+    assert "documents" in call("data", "stats", folder / "notes.jsonl")[0]
+
+
+def test_recipes(tmp_path):
+    assert "contriever-cpu" in call("recipes", "ls")[0]
+    assert set(json.loads(call("recipes", "ls", "--json")[0])) >= {"contriever-cpu", "contriever-small"}
+    assert call("recipes", "show", "contriever-cpu")[0].startswith("# Contriever")
+    call("recipes", "copy", "contriever-cpu", tmp_path / "mine.yaml")
+    assert "temperature: 0.07" in call("recipes", "validate", tmp_path / "mine.yaml")[0]
+    assert "exists already" in call("recipes", "copy", "contriever-cpu", tmp_path / "mine.yaml", code=2)[1]
+
+
+def test_env_and_version():
+    found = json.loads(call("env", "--json")[0])
+    assert found["torch"].startswith("2.") and "cpu" in found["devices"]
+    assert call("--version")[0] == f"{retriever.__version__}\n"
+
+
+MISTAKES = [
+    (["train", "contriver-cpu", "--data", "x", "-o", "y"], "did you mean contriever-cpu?"),
+    (["train", "contriever-cpu", "lrr=1", "--data", "x", "-o", "y"], "did you mean optimizer.lr?"),
+    (["train", "contriever-cpu", "--data", "{tmp}/none.jsonl", "-o", "{tmp}/m"], "There is no file or folder"),
+    (["train", "contriever-cpu", "--data", "{tmp}/empty.jsonl", "-o", "{tmp}/m"], "holds no document"),
+    (["train", "contriever-cpu", "--data", "{tmp}/one.jsonl", "-o", "{tmp}/m"], "1 document of at least 2 tokens"),
+    (["train", "contriever-cpu", "--data", "{tmp}/latin.txt", "-o", "{tmp}/m"], "latin.txt:2"),
+    (["train", "contriever-cpu", "--data", "{tmp}/bad.jsonl", "-o", "{tmp}/m"], "bad.jsonl:2"),
+    (["train", "contriever-cpu", "--data", "{tmp}/twice.jsonl", "-o", "{tmp}/m"], "ids must be unique"),
+    (["train", "contriever-cpu", "--data", "{tmp}/one.jsonl", "--text-field", "body", "-o", "{tmp}/m"], "_id, text"),
+    (["train", "contriever-cpu", "--data", "{tmp}/one.jsonl", "-o", "{folder}/model"], "already holds a model"),
+    (["index", "build", "{folder}/model", "{folder}/notes.jsonl", "-o", "{folder}/index"], "exists already"),
+    (["index", "build", "{tmp}", "{folder}/notes.jsonl", "-o", "{tmp}/ix"], "holds no model"),
+    (["search", "{tmp}", "query"], "index"),
+    (["search", "{folder}/index", " "], "The query is empty"),
+    (["eval", "beir", "{folder}/model", "{folder}/tiny", "--split", "dev"], "test"),
+    (["eval", "beir", "{folder}/model", "{tmp}"], "{tmp}"),
+    (["data", "stats", "{tmp}/picture.png"], ".jsonl"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_2(folder, tmp_path, arguments, message):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "one.jsonl").write_text('{"_id": "a", "text": "just one document"}\n')
+    (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    (tmp_path / "twice.jsonl").write_text('{"_id": "a", "text": "one text"}\n{"_id": "a", "text": "another text"}\n')
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    places = {"tmp": tmp_path, "folder": folder}
+    out, err = call(*(argument.format(**places) for argument in arguments), code=2)
+    last = err.strip().splitlines()[-1]
+    assert out == "" and last.startswith("Error: ") and message.format(**places) in last
+    assert "Traceback" not in err
+    left = sorted(path.name for path in tmp_path.iterdir() if path.name != "m")
+    assert left == before and not (tmp_path / "m" / "modules.json").exists()
+
+
+def test_bad_lines_can_be_skipped_and_are_counted(tmp_path):
+    lines = [json.dumps({"text": document.text}) for document in tiny.corpus(60)]
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines, "{oops", "[]"]))
+    arguments = ["train", "contriever-cpu", *FAST, "--data", tmp_path / "bad.jsonl", "--output", tmp_path / "m"]
+    _, err = call(*arguments, "--skip-bad-lines")
+    assert "60 documents; 2 bad lines" in err
+
+
+def test_an_index_is_refused_to_another_model(folder, tmp_path):
+    call("train", "contriever-cpu", *FAST, "seed=1", "--data", folder / "notes.jsonl", "--output", tmp_path / "other")
+    _, err = call("search", folder / "index", "t1w1", "--model", tmp_path / "other", code=2)
+    assert "was built by another model" in err
+
+
+def test_debug_shows_the_traceback():
+    result = CliRunner().invoke(app, ["--debug", "search", "nowhere", "query"])
+    assert result.exit_code == 1 and isinstance(result.exception, retriever.RetrieverError)
+
+
+def test_ctrl_c_writes_a_checkpoint_prints_the_command_that_resumes_and_exits_with_130(folder, tmp_path):
+    command = ["train", "contriever-cpu", *FAST, "steps=100000", "every=50000", "--data", str(folder / "notes.jsonl")]
+    command = [sys.executable, "-m", "retriever", *command, "--output", str(tmp_path / "m")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    log = tmp_path / "m" / "log.jsonl"
+    for _ in range(600):
+        if log.exists() and '"loss"' in log.read_text():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "a checkpoint is in" in err and "--resume" in err.splitlines()[-1]
+    assert list((tmp_path / "m").glob("checkpoint-*")) and not (tmp_path / "m" / "modules.json").exists()
