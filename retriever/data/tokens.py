@@ -76,7 +76,7 @@ def tokenise(
         corpus: Read once if it is not cached.
         tokenizer: Its fingerprint is part of the cache key.
         processes: Worker processes; all cores if omitted, none for a small corpus.
-        progress: Called with the number of documents just finished.
+        progress: Called with the number of documents just finished, or found.
 
     Raises:
         DataError: The corpus holds no token the tokenizer knows.
@@ -87,9 +87,10 @@ def tokenise(
     if not folder.is_dir():
         with replacing(folder) as temporary:
             _write(temporary, _encoded(corpus, tokenizer, processes or cores()), progress)
-    elif progress is not None:
-        progress(len(TokenStore.open(folder)))
+        progress = None
     store = TokenStore.open(folder)
+    if progress is not None:
+        progress(len(store))
     if not len(store.ids):
         raise DataError(f"The corpus {corpus.name} holds no words the tokenizer knows.")
     return store
