@@ -12,13 +12,14 @@ from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.training.api import train
 
-COMMON = {"every": 4, "queries": 12, "pool": 50, "log_every": 3, "size": 16}
+COMMON = {"lr": 0.05, "every": 4, "queries": 12, "pool": 50, "log_every": 3, "size": 16}
 STATIC = ("contriever-cpu", {**COMMON, "steps": 14, "dimension": 16, "learn_weights": True})
 SMALL = (
     "contriever-small",
     {**COMMON, "steps": 10, "warmup": 2, "dimension": 16, "layers": 2, "heads": 2, "vocabulary": 200, "max_length": 24},
 )
-RECIPES = {"static": STATIC, "small": SMALL}
+LAST = (STATIC[0], {**STATIC[1], "queries": 0})  # keeps the weights of the last step
+RECIPES = {"static": STATIC, "last": LAST, "small": SMALL}
 
 
 def corpus(documents=150):

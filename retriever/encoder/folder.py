@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, WeightedLayerPooling
 from torch import nn
-from transformers.utils import logging
 
 from retriever.encoder.card import model_card
 from retriever.encoder.static import TermEmbedding
+from retriever.encoder.transformer import without_bars
 from retriever.errors import ModelError, OutputError
 from retriever.files import replacing
 
@@ -87,7 +87,7 @@ def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> Non
     """
     if folder.exists() and not overwrite:
         raise OutputError(f"{folder} exists already; choose another folder or pass --overwrite.")
-    with replacing(folder) as temporary:
+    with replacing(folder) as temporary, without_bars():
         stack.save(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(model_card(stack), encoding="utf-8")
 
@@ -95,11 +95,9 @@ def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> Non
 @contextmanager
 def _reading(path_or_name: str | Path, folder: Path | None) -> Iterator[None]:
     """No progress bars for local files, and one sentence for whatever goes wrong."""
-    bars = folder is not None and logging.is_progress_bar_enabled()
-    if bars:
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with nullcontext() if folder is None else without_bars():
+            yield
     except Exception as error:  # tokenizers raises the base class itself
         if folder is None:
             message = f"There is no model folder {path_or_name}, and the hub has no such model or cannot be reached."
@@ -107,9 +105,6 @@ def _reading(path_or_name: str | Path, folder: Path | None) -> Iterator[None]:
             reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
             message = f"The model in {folder} cannot be read ({reason}); copy it again or train it anew."
         raise ModelError(message) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _types(folder: Path) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Weighted
 from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from retriever.data.ragged import Ragged
 from retriever.data.tokenizers import SubwordTokenizer
@@ -109,12 +112,24 @@ def small_transformer(
         attention_probs_dropout_prob=dropout,
         pad_token_id=fast.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+    with without_bars(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+        BertModel(config).save_pretrained(folder)
         fast.save_pretrained(folder)
         transformer: Transformer = Transformer(folder, max_seq_length=max_length)
     return transformer
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of transformers, which local files do not need."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _framed(tokenizer: SubwordTokenizer) -> Tokenizer:

@@ -62,7 +62,7 @@ def test_a_taken_folder_is_refused_unless_overwritten(model, tmp_path):
     folder, _, _ = model
     with pytest.raises(OutputError, match="already holds a model; choose another folder, or pass --overwrite"):
         tiny.run("static", folder)
-    tiny.run("static", tmp_path / "m", steps=2)
+    tiny.run("static", tmp_path / "m", overrides={"steps": 2})
     tiny.run("static", tmp_path / "m", overrides={"steps": 3}, overwrite=True)
     assert load_recipe(tmp_path / "m" / "recipe.yaml").schedule.steps == 3
 
