@@ -72,6 +72,11 @@ def judged(questions: Questions, found: dict[str, Ranking]) -> dict[str, Scores]
     return {system: score_run(to_run(ranking, names, ids), qrels).values for system, ranking in found.items()}
 
 
+def means_of(scores: dict[str, Scores]) -> dict[str, dict[str, float]]:
+    """System → metric → mean over the queries."""
+    return {system: {metric: float(of[metric].mean()) for metric in SHOWN} for system, of in scores.items()}
+
+
 def main() -> None:
     """Train, search, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,16 +97,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             trained = train("contriever-cpu", questions.bodies, Path(folder) / "model", seed=seed, reporter=reporter)
             runs.append(judged(questions, rankings(questions, trained, minilm)))
+        console.print(metrics_table(means_of(runs[-1]), title=f"Seed {seed}"))
     scores = {
         system: {metric: np.concatenate([run[system][metric] for run in runs]) for metric in SHOWN}
         for system in runs[0]
     }
-    means = {system: {metric: float(values.mean()) for metric, values in of.items()} for system, of in scores.items()}
     spread = {
         system: {metric: float(np.std([run[system][metric].mean() for run in runs])) for metric in SHOWN}
         for system in runs[0]
     }
-    console.print(metrics_table(means, title=f"Means over {options.seeds} seeds of 1,000 queries"))
+    console.print(metrics_table(means_of(scores), title=f"Means over {options.seeds} seeds of 1,000 queries"))
     console.print(metrics_table(spread, title="Standard deviation over the seeds"))
     for other in (system for system in scores if "dense" not in system and "hybrid" not in system):
         gaps = scores["dense"]["recall@100"] - scores[other]["recall@100"]

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from retriever.errors import OutputError
+from retriever.errors import OutputError, RetrieverError
 
+FULL = os.strerror(errno.ENOSPC)
+LEAST = 1 << 20  # bytes: a disk with less room counts as full
 AT_FDCWD, EXCHANGE = -100, 2  # renameat2(2): paths relative to the working folder; swap the two
 
 
@@ -68,8 +70,18 @@ def replacing(folder: Path) -> Iterator[Path]:
             _sync(path)
         _put(temporary, folder)
         _sync(folder.parent)
-    except OSError as error:
-        raise OutputError(f"Cannot write {folder} ({error.strerror or error}): choose a place with room.") from error
+    except RetrieverError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        elif (
+            FULL in str(error) or shutil.disk_usage(folder.parent).free < LEAST
+        ):  # torch and safetensors say it their way
+            reason = FULL
+        else:
+            raise
+        raise OutputError(f"Cannot write {folder} ({reason}): choose a place with room.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -31,6 +31,7 @@ def train(
     split: options.Split = "train",
     streaming: options.Streaming = False,
     device: options.Device = None,
+    dtype: Annotated[str | None, typer.Option(help="Short for dtype=auto, float32 or bfloat16.")] = None,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -42,7 +43,8 @@ def train(
     from retriever.training.recipebook import load_recipe, to_yaml
     from retriever.training.trainer import TrainingInterrupted
 
-    changes = [*(overrides or []), *([f"seed={seed}"] if seed is not None else [])]
+    short = {"seed": seed, "dtype": dtype}
+    changes = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     settings = load_recipe(recipe, changes)
     if dry_run:
         typer.echo(to_yaml(settings), nl=False)

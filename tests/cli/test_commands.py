@@ -116,7 +116,7 @@ def test_recipes(tmp_path):
     assert set(json.loads(call("recipes", "ls", "--json")[0])) >= {"contriever-cpu", "contriever-small"}
     assert call("recipes", "show", "contriever-cpu")[0].startswith("# Contriever")
     call("recipes", "copy", "contriever-cpu", tmp_path / "mine.yaml")
-    assert "temperature: 0.07" in call("recipes", "validate", tmp_path / "mine.yaml")[0]
+    assert "temperature: 0.05" in call("recipes", "validate", tmp_path / "mine.yaml")[0]
     assert "exists already" in call("recipes", "copy", "contriever-cpu", tmp_path / "mine.yaml", code=2)[1]
 
 
