@@ -18,11 +18,9 @@ from retriever.data.knownitem import known_items
 from retriever.data.ragged import Ragged, concatenate
 from retriever.data.tokens import TokenStore
 from retriever.encoder import Encoder
-from retriever.encoder.loop import embed
 from retriever.training.recipe import Selection
 from retriever.training.sampler import ORDER, generator
 
-BATCH_TOKENS = 16_384
 BLOCK = 256  # queries scored at a time
 Metrics = dict[str, float]
 
@@ -37,8 +35,8 @@ class HeldOut:
 
     def score(self, encoder: Encoder, dtype: str) -> Metrics:
         """Recall@10, Recall@100 and MRR@10 of the encoder as it is now."""
-        queries = embed(encoder, self.queries, BATCH_TOKENS, dtype)
-        documents = embed(encoder, self.documents, BATCH_TOKENS, dtype)
+        queries = encoder.embed(self.queries, dtype=dtype)
+        documents = encoder.embed(self.documents, dtype=dtype)
         return metrics(ranks(queries, documents))
 
 

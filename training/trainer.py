@@ -33,7 +33,7 @@ from torch import Tensor
 
 from retriever.data.ragged import Ragged
 from retriever.data.tokens import TokenStore
-from retriever.encoder import Encoder
+from retriever.encoder import Encoder, Kind
 from retriever.encoder.loop import autocast
 from retriever.errors import RecipeError
 from retriever.reporting import Reporter
@@ -85,7 +85,7 @@ class Trainer:
         self.optimizers = build_optimizers(encoder.stack, recipe.optimizer)
         self.batch = min(recipe.batch.size, len(rows) // self.world)
         tokenizer, prompts = encoder.text_tokenizer, encoder.prompts
-        self.prefixes = tuple(tokenizer.encode([prompts.get(kind, "")])[0] for kind in ("query", "document"))
+        self.prefixes = {kind: tokenizer.encode([prompts.get(kind, "")])[0] for kind in ("query", "document")}
         self.state = State(data=f"{store.fingerprint} {len(rows)}")
         self._tokens, self._since = 0, time.perf_counter()
 
@@ -167,10 +167,11 @@ class Trainer:
         torch.manual_seed(int(sampler.generator(sampler.MODEL, seed, batch, self.rank).integers(2**63)))
         random = sampler.generator(sampler.VIEWS, seed, batch, self.rank)
         rows = sampler.batch_rows(self.rows, self.batch, batch, seed, self.rank, self.world)
-        pair = views.pairs(self.store, rows, self.recipe.views, random)
-        return tuple(self._forward(views.prepend(*side)) for side in zip(self.prefixes, pair, strict=True))  # type: ignore[return-value]
+        queries, documents = views.pairs(self.store, rows, self.recipe.views, random)
+        return self._forward("query", queries), self._forward("document", documents)
 
-    def _forward(self, tokens: Ragged) -> Tensor:
+    def _forward(self, kind: Kind, texts: Ragged) -> Tensor:
+        tokens = views.prepend(self.prefixes[kind], texts)
         self._tokens += len(tokens.ids)
         with autocast(self.encoder.device, self.recipe.dtype):
             vectors: Tensor = self.model(self.encoder.features(tokens))["sentence_embedding"]
