@@ -38,6 +38,7 @@ from retriever.eval.report import (
 )
 from retriever.eval.significance import bootstrap_interval, paired_randomisation
 from retriever.eval.tables import Intervals, Metrics
+from retriever.figure import house_style
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Hit, Index
 from retriever.indexing.tfidf import TfidfIndex
@@ -138,8 +139,11 @@ def run_demo(
     Raises:
         DataError: The corpus has no titles to ask for.
         OutputError: The folder cannot be written.
+        RetrieverError: Matplotlib, which the report needs, is not installed.
     """
     reporter, seconds = reporter or Reporter(), dict[str, float]()
+    with house_style():
+        pass  # a missing matplotlib shows now, not after the training
     recipe = load_recipe(RECIPES[family], {"seed": seed, **(overrides or {})})
     with _timed(seconds, "corpus"), reporter.stage("corpus") as advance:
         questions = ask(corpus or open_corpus("pydocs"), count, seed)

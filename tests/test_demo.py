@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.demo import ask, next_commands, run_demo
 from retriever.encoder import Encoder
-from retriever.errors import DataError
+from retriever.errors import DataError, RetrieverError
 from retriever.indexing.index import Index
 
 FAST = {"steps": 20, "every": 10, "size": 64, "dimension": 32, "queries": 20}
@@ -44,6 +45,13 @@ def test_the_demo_makes_a_model_an_index_a_report_and_the_promised_object(tmp_pa
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("<svg") == 2 and "Recall@100, dense minus bm25" in page
     assert all(command.startswith("retriever ") for command in next_commands(outcome))
+
+
+def test_a_missing_matplotlib_shows_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RetrieverError, match=r"pip install dense-retriever\[report\]"):
+        run_demo(tmp_path / "demo", corpus=corpus(), count=30, overrides=FAST)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_queries_are_titles_that_the_bodies_do_not_hold():

@@ -90,6 +90,8 @@ def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> Non
     with replacing(folder) as temporary, without_bars():
         stack.save(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(model_card(stack), encoding="utf-8")
+        for path in temporary.rglob("*.safetensors"):  # written for the owner's eyes only, unlike the rest
+            path.chmod((temporary / "README.md").stat().st_mode)
 
 
 @contextmanager

@@ -239,3 +239,7 @@ def test_saving_makes_parent_folders_and_sets_the_path(tmp_path):
     encoder.save(tmp_path / "a" / "b")
     assert encoder.path == tmp_path / "a" / "b"
     assert np.array_equal(Encoder.load(encoder.path).encode(TEXTS), encoder.encode(TEXTS))
+
+
+def test_all_files_have_the_same_permissions(words):
+    assert len({path.stat().st_mode for path in words.rglob("*") if path.is_file()}) == 1
