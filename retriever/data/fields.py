@@ -50,7 +50,8 @@ class Fields:
             if missing:
                 looked_for = repr(name) if name else "text"
                 found = ", ".join(map(str, record)) or "none"
-                raise DataError(f"{place} has no field {looked_for} (fields found: {found}): name one with {option}.")
+                way_out = f"name one with {option} (--{option.replace('_', '-')})"
+                raise DataError(f"{place} has no field {looked_for} (fields found: {found}): {way_out}.")
         title = record[title_name] if title_name and record[title_name] is not None else ""
         return Document(
             id=_id(record[id_name], id_name, place) if id_name else missing_id,
