@@ -3,7 +3,7 @@
 1. Find the ``.py`` files of the standard library and of the installed packages, in sorted order.
 2. Parse each in a worker process and collect the docstrings of modules, classes and functions. Nothing is imported; a
    file that does not parse is left out.
-3. A docstring's first sentence becomes the title, the rest the text. One with fewer than 30 words after that is
+3. A docstring's first sentence becomes the title, the rest the text. One with fewer than 40 words after that is
    left out: too little to search in.
 4. Drop texts that occurred before (inherited documentation), and number ids that several definitions share, such as
    the getter and the setter of a property.
@@ -36,8 +36,8 @@ from retriever.data.words import WORD
 from retriever.data.workers import cores, worker_pool
 from retriever.files import write_atomically
 
-FORMAT = "2"  # raise it when the same installation gives another corpus
-LEAST_WORDS = 30  # after the first sentence
+FORMAT = "3"  # raise it when the same installation gives another corpus
+LEAST_WORDS = 40  # after the first sentence
 SITE_FOLDERS = ("site-packages", "dist-packages")
 SKIPPED_FOLDERS = {*SITE_FOLDERS, "__pycache__", "test", "tests", "_vendor"}
 OWN_PACKAGE, OWN_DISTRIBUTION = "retriever", "dense_retriever"

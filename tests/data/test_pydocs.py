@@ -128,9 +128,9 @@ def test_every_documented_definition_becomes_a_document_once(roots):
 
 def test_short_docstrings_are_left_out(tmp_path, monkeypatch):
     monkeypatch.undo()
-    for count in (29, 30):
+    for count in (39, 40):
         (tmp_path / f"m{count}.py").write_text(f'"""Module {count}.\n\n{"word " * count}"""\n')
-    assert [d.id for d in read_pydocs([tmp_path])] == ["m30"]
+    assert [d.id for d in read_pydocs([tmp_path])] == ["m40"]
 
 
 def test_docstrings_are_cleaned_of_their_indent():
