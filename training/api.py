@@ -117,8 +117,8 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
             encoder = Encoder.small(subwords, **fields, seed=settings.seed)
     if device is not None:
         encoder.stack.to(device)
-    if settings.prompts:
-        encoder.prompts = {str(kind): text for kind, text in settings.prompts.items()}
+    if prompts := {kind: text for kind, text in settings.prompts.model_dump().items() if text}:
+        encoder.prompts = prompts
     return encoder
 
 

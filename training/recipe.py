@@ -73,6 +73,13 @@ class PretrainedTransformer(_Section):
 EncoderSettings = Annotated[StaticEncoder | SmallTransformer | PretrainedTransformer, Field(discriminator="family")]
 
 
+class Prompts(_Section):
+    """Texts put before queries and documents, in training and ever after."""
+
+    query: str = ""
+    document: str = ""
+
+
 class Crop(_Section):
     """How long a random crop is: a number of tokens, or a ratio of the window. Exactly one of the two."""
 
@@ -157,7 +164,7 @@ class Recipe(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the encoder's forward pass")
     encoder: EncoderSettings
-    prompts: dict[Literal["query", "document"], str] = Field(default_factory=dict)
+    prompts: Prompts = Prompts()
     views: Views
     objective: Objective
     batch: Batch

@@ -77,21 +77,23 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 def _parse(override: str) -> tuple[str, Any]:
-    key, equals, value = override.partition("=")
+    key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"The override {override!r} is not of the form key=value, such as lr=0.001.")
     try:
-        return key.strip(), _number(yaml.safe_load(value))
+        return key.strip(), _plain(yaml.safe_load(text), text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"The value of {key} is no YAML: {value!r}.") from error
+        raise RecipeError(f"The value of {key} is no YAML: {text!r}.") from error
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401 — any YAML value
-    """YAML 1.1 reads 1e-3 as text; people mean a number."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+def _plain(value: Any, text: str) -> Any:  # noqa: ANN401 — any YAML value
+    """What people mean: 1e-3 is a number, ``query: `` is a prompt with a blank at its end and not a mapping."""
+    if text.startswith(("'", '"', "{")) or not isinstance(value, (str, dict)):
         return value
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 — any YAML value

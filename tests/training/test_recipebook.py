@@ -41,6 +41,9 @@ def test_a_resolved_recipe_reads_back_equal(tmp_path):
         ("patience=3", "selection.patience", 3),
         ("views.window=null", "views.window", None),
         ("seed=5", "seed", 5),
+        ("prompts.query=query: ", "prompts.query", "query: "),
+        ("prompts.document=a passage ", "prompts.document", "a passage "),
+        ("prompts.document='12'", "prompts.document", "12"),
     ],
 )
 def test_overrides_name_a_key_by_path_or_last_part(override, path, value):
