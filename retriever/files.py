@@ -41,6 +41,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            _sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
