@@ -8,22 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from retriever.encoder.static import Frequency
 from retriever.encoder.transformer import PoolingName
 from retriever.training.objectives import Link
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+from retriever.training.section import Count, Positive, Section, Share
+from retriever.training.view_settings import Views
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StaticEncoder(_Section):
+class StaticEncoder(Section):
     """A token table with token weights, from random initialisation."""
 
     family: Literal["static"]
@@ -37,7 +31,7 @@ class StaticEncoder(_Section):
     normalise: bool = Field(True, description="L2 norm and cosine; otherwise dot product")
 
 
-class SmallTransformer(_Section):
+class SmallTransformer(Section):
     """A small BERT from random initialisation over a WordPiece vocabulary trained on the corpus."""
 
     family: Literal["small"]
@@ -60,7 +54,7 @@ class SmallTransformer(_Section):
         return self
 
 
-class PretrainedTransformer(_Section):
+class PretrainedTransformer(Section):
     """A Hugging Face transformer or a sentence-transformers model, from a folder or the hub."""
 
     family: Literal["pretrained"]
@@ -73,42 +67,14 @@ class PretrainedTransformer(_Section):
 EncoderSettings = Annotated[StaticEncoder | SmallTransformer | PretrainedTransformer, Field(discriminator="family")]
 
 
-class Prompts(_Section):
+class Prompts(Section):
     """Texts put before queries and documents, in training and ever after."""
 
     query: str = ""
     document: str = ""
 
 
-class Crop(_Section):
-    """How long a random crop is: a number of tokens, or a ratio of the window. Exactly one of the two."""
-
-    tokens: tuple[Count, Count] | None = None
-    ratio: tuple[Positive, Annotated[float, Field(gt=0, le=1)]] | None = None
-    lead: Share = Field(0.0, description="share of the crops taken from the beginning, where texts say what they are")
-
-    @model_validator(mode="after")
-    def _one_range(self) -> Crop:
-        if (self.tokens is None) == (self.ratio is None):
-            raise ValueError("give either tokens: [low, high] or ratio: [low, high], not both.")
-        low, high = self.tokens or self.ratio or (0, 0)
-        if low > high:
-            raise ValueError(f"the range [{low}, {high}] is empty; put the smaller end first.")
-        return self
-
-
-class Views(_Section):
-    """The two views of one document that form a positive pair."""
-
-    query: Crop
-    document: Crop
-    window: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="crop within a random window of this many tokens; null: within the whole document"
-    )
-    delete: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of tokens deleted from both views")
-
-
-class Objective(_Section):
+class Objective(Section):
     """InfoNCE with in-batch negatives, as settings of the loss core."""
 
     temperature: Positive = 0.05
@@ -116,14 +82,14 @@ class Objective(_Section):
     symmetric: bool = Field(False, description="also contrast each document with all queries")
 
 
-class Batch(_Section):
+class Batch(Section):
     """What one optimizer step sees."""
 
     size: Annotated[int, Field(ge=2)] = Field(1024, description="pairs; each query has size - 1 negatives")
     accumulate: Count = Field(1, description="batches a step; more of them average the gradient, they add no negatives")
 
 
-class Optimizer(_Section):
+class Optimizer(Section):
     """Adam: sparse for a static encoder's table, AdamW for everything else."""
 
     lr: Positive
@@ -133,7 +99,7 @@ class Optimizer(_Section):
     clip: Positive | None = Field(None, description="largest norm of the gradient")
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """The learning rate over the steps: linear warm-up from 0, then decay to 0."""
 
     steps: Count
@@ -147,7 +113,7 @@ class Schedule(_Section):
         return self
 
 
-class Selection(_Section):
+class Selection(Section):
     """Which step's weights are kept: the best on known-item queries held out of the corpus itself."""
 
     every: Count = Field(100, description="steps between evaluations; a checkpoint is written at each")
@@ -157,7 +123,7 @@ class Selection(_Section):
     patience: Count | None = Field(None, description="stop after this many evaluations without a better score")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Every setting of a training run."""
 
     description: str = ""

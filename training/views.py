@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retriever.data.ragged import Ragged, offsets_of, slices
 from retriever.data.tokens import TokenStore
-from retriever.training.recipe import Crop, Views
+from retriever.training.view_settings import Crop, Views
 
 LEAD = 48  # tokens that count as the beginning
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retriever.data.ragged import Ragged
 from retriever.data.tokens import TokenStore
-from retriever.training.recipe import Crop, Views
+from retriever.training.view_settings import Crop, Views
 from retriever.training.views import LEAD, crop, delete, pairs, prepend, window
 
 
