@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -88,6 +88,27 @@ class Corpus:
 
         return cls(name, name, read, lambda: _hash_documents(kept), deduplicate=deduplicate)
 
+    @classmethod
+    def join(cls, corpora: Sequence[Corpus]) -> Corpus:
+        """Several corpora one after the other; a document's id becomes ``corpus/id``.
+
+        Raises:
+            DataError: Two of them have the same name.
+        """
+        names = [corpus.name for corpus in corpora]
+        for name in names:
+            if names.count(name) > 1:
+                raise DataError(f"Two of the corpora are called {name!r}; rename one of their files.")
+
+        def read(_: Reject) -> Iterator[tuple[str, Document]]:
+            for corpus in corpora:
+                for document in corpus:
+                    id_ = f"{corpus.name}/{document.id}"
+                    yield id_, Document(id_, document.title, document.text, document.metadata)
+
+        name = " + ".join(names)
+        return cls(name, name, read, lambda: " ".join(c.fingerprint() for c in corpora), deduplicate=False)
+
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents and set :attr:`report` at the end.
 
@@ -95,7 +116,7 @@ class Corpus:
             DataError: A record is mangled, an id occurs twice, or there is no document at all.
         """
         skip_bad_lines, deduplicate = self._options
-        bad = _Rejected(skip_bad_lines)
+        bad = Rejected(skip_bad_lines)
         seen: set[bytes] = set()
         ids: set[str] = set()
         duplicates = empty = 0
@@ -130,14 +151,22 @@ class Corpus:
         return DataError(f"The id {id_!r} at {second} was taken at {first}: ids must be unique.")
 
 
-class _Rejected:
-    """Raises the error of a bad record, or counts it."""
+class Rejected:
+    """Raises the error of a bad record, or counts it.
+
+    Args:
+        skip: Count.
+
+    Attributes:
+        count: Errors met so far.
+    """
 
     def __init__(self, skip: bool) -> None:
         self.count = 0
         self._skip = skip
 
     def __call__(self, error: DataError) -> None:
+        """Take an error; see the class."""
         if not self._skip:
             raise error
         self.count += 1

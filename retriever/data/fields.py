@@ -54,9 +54,9 @@ class Fields:
                 raise DataError(f"{place} has no field {looked_for} (fields found: {found}): {way_out}.")
         title = record[title_name] if title_name and record[title_name] is not None else ""
         return Document(
-            id=_id(record[id_name], id_name, place) if id_name else missing_id,
-            title=_string(title, title_name, place),
-            text=_string(record[text_name] if text_name else "", text_name, place),
+            id=checked_id(record[id_name], id_name, place) if id_name else missing_id,
+            title=checked_string(title, title_name, place),
+            text=checked_string(record[text_name] if text_name else "", text_name, place),
             metadata=_metadata(record, {text_name, title_name, id_name}),
         )
 
@@ -65,7 +65,12 @@ def _find(record: Mapping[str, Any], name: str | None, usual: tuple[str, ...]) -
     return next((candidate for candidate in ((name,) if name else usual) if candidate in record), None)
 
 
-def _string(value: object, name: str | None, place: str) -> str:
+def checked_string(value: object, name: str | None, place: str) -> str:
+    """The value of a field that must be a string.
+
+    Raises:
+        DataError: It is something else, or cannot be written as UTF-8.
+    """
     if not isinstance(value, str):
         raise DataError(f"{place} has a {name} that is not a string but {type(value).__name__}: {WAY_OUT}.")
     try:
@@ -75,12 +80,17 @@ def _string(value: object, name: str | None, place: str) -> str:
     return value
 
 
-def _id(value: object, name: str, place: str) -> str:
+def checked_id(value: object, name: str, place: str) -> str:
+    """The value of a field that names something: a string or a whole number.
+
+    Raises:
+        DataError: It is empty or something else.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value in (None, ""):
         raise DataError(f"{place} has an empty {name}: give every document an id, or none.")
-    return _string(value, name, place)
+    return checked_string(value, name, place)
 
 
 def _metadata(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
