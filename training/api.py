@@ -11,33 +11,35 @@ The output folder holds ``recipe.yaml``, ``log.jsonl``, ``curve.png`` and the mo
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from accelerate import Accelerator
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
-from retriever.data.tokens import TokenStore, tokenise
 from retriever.encoder import Encoder
 from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
 from retriever.files import write_atomically
 from retriever.reporting import Reporter
+from retriever.training import parallel
 from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.curve import draw_curve
+from retriever.training.prepare import Prepared, join, prepare
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
 from retriever.training.recipebook import load_recipe, to_yaml
-from retriever.training.selection import HeldOut, hold_out
 from retriever.training.trainer import LOG, Trainer
 
 RECIPE, CURVE, MARK = "recipe.yaml", "curve.png", "modules.json"
-SHORTEST = 2  # tokens: a document with fewer has no two different crops
+
+Data: TypeAlias = Corpus | str | Path
 
 
 def train(
     recipe: Recipe | str | Path,
-    data: Corpus | str | Path,
+    data: Data | Sequence[Data],
     output: str | Path,
     *,
     resume: bool = False,
@@ -69,26 +71,33 @@ def train(
         OutputError: The output folder is taken or cannot be written.
         TrainingInterrupted: Ctrl-C; a checkpoint was written.
     """
-    reporter = reporter or Reporter()
+    Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())  # lets the processes of a launcher meet
+    reporter = (reporter or Reporter()) if parallel.rank() == 0 else Reporter()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(output)
-    _claim(folder, chosen, resume, overwrite)
-    corpus = data if isinstance(data, Corpus) else open_corpus(data)
-    encoder = build_encoder(chosen, corpus, device, reporter)
-    store, held_out, rows = prepare(corpus, encoder, chosen, processes, reporter)
-    trainer = Trainer(encoder, store, rows, held_out, chosen, folder)
+    with parallel.main_first():
+        if parallel.rank() == 0:
+            _claim(folder, chosen, resume, overwrite)
+    given = [data] if isinstance(data, (Corpus, str, Path)) else list(data)
+    corpora = [part if isinstance(part, Corpus) else open_corpus(part) for part in given]
+    encoder = build_encoder(chosen, join(corpora), device, reporter)
+    prepared = prepare(corpora, encoder, chosen, processes, reporter)
+    held_out = prepared.held_out
+    trainer = Trainer(encoder, prepared.examples, prepared.sources, prepared.shares, held_out, chosen, folder)
     if trainer.batch < chosen.batch.size:
         reporter.note(
-            f"Only {len(rows)} documents to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
+            f"Only {trainer.count} documents to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
         )
     if resume and not trainer.resume():
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
-    reporter.note(_describe(trainer))
+    reporter.note(_describe(trainer, prepared))
     trainer.run(reporter)
     if held_out is not None:
         metric, best = chosen.selection.metric, trainer.state
         reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out known items.")
-    publish(encoder, folder, None if held_out is None else chosen.selection.metric, reporter)
+    with parallel.main_first():
+        if parallel.rank() == 0:
+            publish(encoder, folder, None if held_out is None else chosen.selection.metric, reporter)
     return encoder
 
 
@@ -120,34 +129,6 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     if prompts := {kind: text for kind, text in settings.prompts.model_dump().items() if text}:
         encoder.prompts = prompts
     return encoder
-
-
-def prepare(
-    corpus: Corpus, encoder: Encoder, settings: Recipe, processes: int | None, reporter: Reporter
-) -> tuple[TokenStore, HeldOut | None, NDArray[np.int64]]:
-    """Tokenise the corpus, set known items aside, and list the documents to train on.
-
-    Raises:
-        DataError: Fewer than two documents are left to train on.
-    """
-    with reporter.stage("tokenise") as advance:
-        store = tokenise(corpus, encoder.text_tokenizer, processes=processes, progress=advance)
-    held_out = hold_out(corpus, store, encoder, settings.selection, settings.seed)
-    usable = store.lengths >= SHORTEST
-    short = int((~usable).sum())
-    if held_out is not None:
-        usable[held_out.rows] = False
-    rows = np.flatnonzero(usable)
-    if len(rows) < 2:
-        raise DataError(
-            f"The corpus {corpus.name} has {len(rows)} document{'s' * (len(rows) != 1)} of at least {SHORTEST} tokens "
-            "to train on; contrastive training needs at least 2, and hundreds to learn anything."
-        )
-    if short:
-        reporter.note(f"{short:,} documents of fewer than {SHORTEST} tokens are left out of training.")
-    if held_out is None and settings.selection.queries:
-        reporter.note("No document is long enough to be held out as a known item: the last step is kept.")
-    return store, held_out, rows
 
 
 def publish(encoder: Encoder, folder: Path, metric: str | None, reporter: Reporter) -> None:
@@ -214,12 +195,14 @@ def _trained_tokenizer(
         return SubwordTokenizer.train(texts(), size=chosen.vocabulary)
 
 
-def _describe(trainer: Trainer) -> str:
+def _describe(trainer: Trainer, prepared: Prepared) -> str:
     """What is about to happen, in one sentence."""
     accumulate = trainer.recipe.batch.accumulate
     tokenizer: TextTokenizer = trainer.encoder.text_tokenizer
     more = f"; {accumulate} batches a step average the gradient and add no negatives" if accumulate > 1 else ""
+    queue = trainer.recipe.negatives.queue
+    later = f" and up to {queue:,} of earlier batches" if queue else ""
     return (
-        f"{len(trainer.rows):,} documents, {int(trainer.store.lengths[trainer.rows].sum()):,} tokens, vocabulary "
-        f"{tokenizer.size:,}, {trainer.encoder.dimension} dimensions, {trainer.batch - 1:,} negatives per query{more}."
+        f"{trainer.count:,} documents, {prepared.tokens:,} tokens, vocabulary {tokenizer.size:,}, "
+        f"{trainer.encoder.dimension} dimensions, {trainer.negatives:,} negatives per query{later}{more}."
     )

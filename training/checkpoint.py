@@ -33,6 +33,9 @@ class State:
     best_score: float = -1.0
     evaluated: int = -1  # the last step that was evaluated
     stale: int = 0  # evaluations since the best one
+    flat: int = 0  # steps in a row whose loss was that of a guess
+    momentum: dict[str, Tensor] = field(default_factory=dict)  # weights of the momentum encoder, if there is one
+    queue: dict[str, Tensor] = field(default_factory=dict)  # keys remembered, if any are
     data: str = ""  # fingerprint of the tokens trained on
 
 

@@ -74,19 +74,65 @@ class Prompts(Section):
     document: str = ""
 
 
+class Labels(Section):
+    """How labelled queries become examples: for fine-tuning, instead of views."""
+
+    explicit: Annotated[int, Field(ge=0)] = Field(1, description="negatives a query brings along, beside the batch's")
+    hard: Share = Field(1.0, description="share of them that are hard ones; the others are random documents")
+    query_tokens: Count = Field(64, description="tokens read of a query")
+    document_tokens: Count = Field(256, description="tokens read of a document")
+    limit: Count | None = Field(None, description="few-shot: train on this many queries only")
+    dev: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of the queries held out for selection")
+
+
+class Mixing(Section):
+    """How often each of several corpora, or each value of a metadata field, is drawn from."""
+
+    exponent: Share = Field(1.0, description="a in share ∝ weight · size^a: 1 by size, 0 all alike")
+    weights: dict[str, Positive] = Field({}, description="by the corpus' name or the field's value; 1 if not given")
+    by: str | None = Field(None, description="a metadata field whose values are the sources, such as lang")
+    single: bool = Field(False, description="each batch from one source, so that no query tells sources apart")
+
+
 class Objective(Section):
-    """InfoNCE with in-batch negatives, as settings of the loss core."""
+    """InfoNCE, as settings of the loss core."""
 
     temperature: Positive = 0.05
     link: Link = Field("all", description="all: InfoNCE; none: DCL, the positive leaves the denominator")
-    symmetric: bool = Field(False, description="also contrast each document with all queries")
+    symmetric: bool = Field(False, description="also contrast each document with all queries of the batch")
+    relevance: Positive | None = Field(
+        None, description="temperature of the weights of several positives; null: all count alike"
+    )
+    false_negatives: float | None = Field(
+        None, description="leave out negatives that score this much more than the positive; null keeps them"
+    )
+
+
+class Negatives(Section):
+    """Where negatives come from, and who encodes the documents."""
+
+    in_batch: bool = Field(True, description="the other documents of the batch")
+    queue: Annotated[int, Field(ge=0)] = Field(0, description="documents of earlier batches that are remembered")
+    momentum: Share | None = Field(
+        None,
+        description="documents are encoded, without a gradient, by a moving average of the encoder that keeps this "
+        "share of itself at each step; null: by the encoder itself, with a gradient",
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Negatives:
+        if not self.in_batch and not self.queue:
+            raise ValueError("there would be no negatives: set in_batch to true, or queue to at least batch.size.")
+        return self
 
 
 class Batch(Section):
     """What one optimizer step sees."""
 
-    size: Annotated[int, Field(ge=2)] = Field(1024, description="pairs; each query has size - 1 negatives")
+    size: Annotated[int, Field(ge=2)] = Field(1024, description="pairs, over all processes")
     accumulate: Count = Field(1, description="batches a step; more of them average the gradient, they add no negatives")
+    gradient_cache: bool = Field(False, description="encode twice to hold the activations of one pack only")
+    pack_tokens: Count = Field(4096, description="padded tokens a transformer encodes at once")
 
 
 class Optimizer(Section):
@@ -119,7 +165,7 @@ class Selection(Section):
     every: Count = Field(100, description="steps between evaluations; a checkpoint is written at each")
     queries: Annotated[int, Field(ge=0)] = Field(500, description="held-out documents; 0 keeps the last step")
     pool: Count = Field(10_000, description="further documents that compete with them")
-    metric: Literal["recall@10", "recall@100", "mrr@10"] = "mrr@10"
+    metric: Literal["recall@10", "recall@100", "mrr@10", "ndcg@10"] = "mrr@10"
     patience: Count | None = Field(None, description="stop after this many evaluations without a better score")
 
 
@@ -131,10 +177,24 @@ class Recipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the encoder's forward pass")
     encoder: EncoderSettings
     prompts: Prompts = Prompts()
-    views: Views
+    views: Views | None = Field(None, description="for training on a corpus")
+    labels: Labels | None = Field(None, description="for training on labelled queries")
+    mixing: Mixing = Mixing.model_validate({})
     objective: Objective
+    negatives: Negatives = Negatives.model_validate({})
     batch: Batch
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
     log_every: Count = Field(10, description="steps between lines of the log")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if (self.views is None) == (self.labels is None):
+            raise ValueError("give either the section views, to train on a corpus, or labels, to train on queries.")
+        if 0 < self.negatives.queue < self.batch.size:
+            raise ValueError(
+                f"negatives.queue {self.negatives.queue} is smaller than batch.size {self.batch.size}; it must hold "
+                "at least one batch."
+            )
+        return self

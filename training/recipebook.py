@@ -131,13 +131,12 @@ def _section_model(annotation: Any, given: Any) -> type[BaseModel] | None:  # no
     if isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     families = [kind for kind in getattr(annotation, "__args__", ()) if isinstance(kind, type)]
-    for kind in families:
-        family = kind.model_fields.get("family") if issubclass(kind, BaseModel) else None
-        if (
-            family is not None
-            and isinstance(given, dict)
-            and [given.get("family")] == list(get_args(family.annotation))
-        ):
+    sections = [kind for kind in families if issubclass(kind, BaseModel)]
+    if len(sections) == 1:  # a section that may be absent
+        return sections[0]
+    for kind in sections:
+        family = kind.model_fields.get("family")
+        if family and isinstance(given, dict) and [given.get("family")] == list(get_args(family.annotation)):
             return kind
     return None
 

@@ -1,11 +1,16 @@
-"""Which documents a step sees: a pure function of (seed, step, rank), so that a run continues exactly where it was.
+"""Which examples a step sees: a pure function of (seed, step), so that a run continues exactly where it was.
 
-Each epoch is one random permutation of the documents, cut into batches; the incomplete batch at its end is left out, so
-no document occurs twice in a batch and none is its own negative.
+1. One source: each epoch is one random permutation of its examples, cut into batches; the incomplete batch at its end
+   is left out, so no example occurs twice in a batch.
+2. Several sources are drawn in fixed proportions: a cycle of many slots is dealt out to them once, shuffled, and then
+   repeated. Each source is read in permutations of its own, without replacement within an epoch. A slot is an example,
+   or a whole batch where each batch comes from one source.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +18,10 @@ from numpy.typing import NDArray
 
 from retriever.errors import DataError
 
-ORDER, VIEWS, MODEL = range(3)  # the streams of randomness of a run, kept apart by the first key
+ORDER, VIEWS, MODEL, DEAL = range(4)  # the streams of randomness of a run, kept apart by the first key
+CYCLE = 2**16  # slots dealt out, about
+
+Ids = NDArray[np.int64]
 
 
 def generator(stream: int, *keys: int) -> np.random.Generator:
@@ -21,35 +29,83 @@ def generator(stream: int, *keys: int) -> np.random.Generator:
     return np.random.default_rng([stream, *keys])
 
 
-def batch_rows(
-    rows: NDArray[np.int64], size: int, step: int, seed: int, rank: int = 0, world: int = 1
-) -> NDArray[np.int64]:
-    """The documents of one batch.
+@dataclass(frozen=True)
+class Sampler:
+    """The examples of each batch.
 
     Args:
-        rows: The documents to train on, (N,).
-        size: Documents a batch and process.
-        step: Counts batches from 0 on, over all epochs.
+        sources: Numbers of the examples of each source, (N_s,) each.
+        size: Examples a batch.
         seed: Of the run.
-        rank: Of the process.
-        world: Number of processes; together they see ``world · size`` distinct documents.
-
-    Returns:
-        Members of ``rows``, (size,).
+        shares: How often each source is drawn from, (S,), in any unit; by size if omitted.
+        single: Each batch comes from one source.
 
     Raises:
-        DataError: There are fewer documents than a step needs.
+        DataError: A source that must fill a batch has fewer examples.
     """
-    batches = len(rows) // (size * world)
-    if not batches:
-        raise DataError(
-            f"A batch of {size * world} needs as many documents, but there are {len(rows)}; lower batch.size."
-        )
-    epoch, place = divmod(step, batches)
-    start = (place * world + rank) * size
-    return rows[_order(len(rows), seed, epoch)[start : start + size]]
+
+    sources: Sequence[Ids]
+    size: int
+    seed: int
+    shares: Sequence[float] | None = None
+    single: bool = False
+
+    def __post_init__(self) -> None:
+        least = min(map(len, self.sources))
+        if (self.single or len(self.sources) == 1) and least < self.size:
+            raise DataError(f"A batch of {self.size} needs as many examples, but there are {least}; lower batch.size.")
+
+    def __call__(self, step: int) -> Ids:
+        """The examples of batch number ``step``, (size,)."""
+        if len(self.sources) == 1:
+            return self._batch(0, step)
+        if self.single:
+            source, number = self._deal(np.array([step]), CYCLE)
+            return self._batch(int(source[0]), int(number[0]))
+        slots = step * self.size + np.arange(self.size)
+        source, number = self._deal(slots, -(-CYCLE // self.size) * self.size)
+        picks = np.empty(self.size, np.int64)
+        for which in np.unique(source):
+            picks[source == which] = self._pick(int(which), number[source == which])
+        return picks
+
+    def _batch(self, source: int, number: int) -> Ids:
+        """A stretch of an epoch's permutation."""
+        rows = self.sources[source]
+        epoch, place = divmod(number, len(rows) // self.size)
+        return rows[_order(len(rows), self.seed, source, epoch)[place * self.size :][: self.size]]
+
+    def _pick(self, source: int, numbers: Ids) -> Ids:
+        """Examples by their number in the endless sequence of a source's permutations."""
+        rows = self.sources[source]
+        epochs, places = np.divmod(numbers, len(rows))
+        picks = np.empty(len(numbers), np.int64)
+        for epoch in np.unique(epochs):
+            now = epochs == epoch
+            picks[now] = rows[_order(len(rows), self.seed, source, int(epoch))[places[now]]]
+        return picks
+
+    def _deal(self, slots: Ids, cycle: int) -> tuple[Ids, Ids]:
+        """The source of each slot, and how many slots this source had before."""
+        shares = [len(rows) for rows in self.sources] if self.shares is None else self.shares
+        owner, before, count = _cycle(tuple(shares), cycle, self.seed)
+        rounds, places = np.divmod(slots, cycle)
+        return owner[places], rounds * count[owner[places]] + before[places]
+
+
+@lru_cache(maxsize=64)
+def _order(count: int, seed: int, source: int, epoch: int) -> Ids:
+    return generator(ORDER, seed, source, epoch).permutation(count)
 
 
 @lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return generator(ORDER, seed, epoch).permutation(count)
+def _cycle(shares: tuple[float, ...], slots: int, seed: int) -> tuple[Ids, Ids, Ids]:
+    """Owner of each slot, how many slots before it have the same owner, and how many slots each owner has."""
+    exact = np.asarray(shares) / np.sum(shares) * slots
+    count = np.floor(exact).astype(np.int64)
+    count[np.argsort(count - exact, kind="stable")[: slots - count.sum()]] += 1  # largest remainders
+    owner = generator(DEAL, seed).permutation(np.repeat(np.arange(len(count)), count))
+    before = np.empty(slots, np.int64)
+    for source, slots_of in enumerate(count):
+        before[owner == source] = np.arange(slots_of)
+    return owner, before, count

@@ -1,15 +1,16 @@
 """The training loop, top to bottom.
 
-Update t is a function of the weights before it and of (seed, t):
+Update t is a function of the state before it and of (seed, t):
 
-1. pick the documents of the batch (:mod:`retriever.training.sampler`),
-2. draw two views of each (:mod:`retriever.training.views`),
-3. encode both, contrast them (:mod:`retriever.training.objectives`), go back,
-4. clip, set the learning rate, step the optimizers.
+1. move the momentum encoder, if there is one (:mod:`retriever.training.memory`),
+2. pick the examples of the batch (:mod:`retriever.training.sampler`), draw them (:mod:`retriever.training.examples`),
+3. encode this process' share (:mod:`retriever.training.forward`), contrast it with everybody's documents and the queue
+   (:mod:`retriever.training.loss`), go back, and let the documents into the queue,
+4. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
-Every ``selection.every`` updates, and before the first, the encoder is evaluated on held-out known items; the best
-weights are remembered and a checkpoint is written. Nothing random outlives a step, so a run that is killed and resumed
-ends with the same bytes as one that was not.
+Every ``selection.every`` updates, and before the first, the encoder is evaluated on held-out queries; the best weights
+are remembered and a checkpoint is written. Nothing random outlives a step, so a run that is killed and resumed ends
+with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -19,33 +20,37 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from retriever.data.ragged import Ragged
-from retriever.data.tokens import TokenStore
-from retriever.encoder import Encoder, Kind
-from retriever.encoder.loop import autocast
+from retriever.encoder import Encoder
 from retriever.errors import RecipeError
 from retriever.reporting import Reporter
-from retriever.training import objectives, sampler, views
+from retriever.training import parallel, sampler
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
+from retriever.training.examples import Batch, Examples
+from retriever.training.forward import Forward
+from retriever.training.loss import batch_loss, gather_keys
+from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import rate
 from retriever.training.selection import HeldOut
 
 LOG = "log.jsonl"
+TEXTS = 2**32  # keeps the dropout seeds of documents apart from those of queries
+SLACK, PATIENCE = 0.01, 200  # nats below the loss of a guess, and steps, until collapse is suspected
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -61,9 +66,10 @@ class Trainer:
 
     Args:
         encoder: Trained in place; ends with the weights of the best step.
-        store: Token ids of the corpus.
-        rows: The documents to train on, (N,).
-        held_out: Known items for selection; without them the last step is kept.
+        examples: What is contrasted.
+        sources: Numbers of the examples to train on, (N_s,) for each source.
+        shares: How often each source is drawn from; by size if None.
+        held_out: Queries for selection; without them the last step is kept.
         recipe: All settings.
         folder: Where the log and the checkpoints go.
     """
@@ -71,22 +77,25 @@ class Trainer:
     def __init__(
         self,
         encoder: Encoder,
-        store: TokenStore,
-        rows: NDArray[np.int64],
+        examples: Examples,
+        sources: Sequence[NDArray[np.int64]],
+        shares: Sequence[float] | None,
         held_out: HeldOut | None,
         recipe: Recipe,
         folder: Path,
     ) -> None:
-        self.encoder, self.store, self.rows, self.held_out = encoder, store, rows, held_out
+        self.encoder, self.examples, self.held_out = encoder, examples, held_out
         self.recipe, self.folder = recipe, folder
-        self.accelerator = Accelerator(cpu=encoder.device.type == "cpu")
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.model = self.accelerator.prepare_model(encoder.stack)
         self.optimizers = build_optimizers(encoder.stack, recipe.optimizer)
-        self.batch = min(recipe.batch.size, len(rows) // self.world)
-        tokenizer, prompts = encoder.text_tokenizer, encoder.prompts
-        self.prefixes = {kind: tokenizer.encode([prompts.get(kind, "")])[0] for kind in ("query", "document")}
-        self.state = State(data=f"{store.fingerprint} {len(rows)}")
+        self.count = sum(map(len, sources))
+        self.batch = _batch_size(recipe.batch.size, min(map(len, sources)) if recipe.mixing.single else self.count)
+        self.sampler = sampler.Sampler(sources, self.batch, recipe.seed, shares, recipe.mixing.single)
+        self.forward = Forward(encoder, recipe.dtype, recipe.batch.pack_tokens)
+        m, queue = recipe.negatives.momentum, recipe.negatives.queue
+        self.momentum = None if m is None else Momentum(encoder, m)
+        self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
+        self.queue = Queue(queue, encoder.dimension, encoder.device) if queue else None
+        self.state = State(data=f"{examples.fingerprint} {self.count}")
         self._tokens, self._since = 0, time.perf_counter()
 
     def resume(self) -> bool:
@@ -106,6 +115,10 @@ class Trainer:
         self.encoder.stack.load_state_dict(saved.model)
         for optimizer, state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(state)
+        if self.momentum is not None:
+            self.momentum.encoder.stack.load_state_dict(saved.momentum)
+        if self.queue is not None:
+            self.queue.load(saved.queue)
         self.state = saved
         return True
 
@@ -124,7 +137,7 @@ class Trainer:
                     advance(0, **self._milestone())
                 if state.step == recipe.schedule.steps or self._is_stale():
                     break
-                advance(1, **self._update())
+                advance(1, **self._update(reporter))
                 if interrupted():
                     self._checkpoint()
                     raise TrainingInterrupted(self.folder, state.step)
@@ -132,18 +145,17 @@ class Trainer:
             self.encoder.stack.load_state_dict(state.best)
         self.encoder.stack.eval()
 
-    def _update(self) -> dict[str, float]:
+    def _update(self, reporter: Reporter) -> dict[str, float]:
         """One optimizer step; returns what was logged, if this step is logged."""
         recipe, step = self.recipe, self.state.step
         self.encoder.stack.train()
+        if self.momentum is not None:
+            self.momentum.update(self.encoder.stack)
         total = 0.0
         for part in range(recipe.batch.accumulate):
-            last = part + 1 == recipe.batch.accumulate
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                queries, documents = self._encode(step * recipe.batch.accumulate + part)
-                loss = self._loss(queries, documents) / recipe.batch.accumulate
-                self.accelerator.backward(loss)
-            total += float(loss.detach())
+            loss, queries, documents = self._gradient(step * recipe.batch.accumulate + part)
+            total += loss
+        parallel.sum_gradients(self.encoder.stack.parameters())
         norm = clip(self.encoder.stack.parameters(), recipe.optimizer.clip) if recipe.optimizer.clip else None
         lr = recipe.optimizer.lr * rate(recipe.schedule, step)
         for optimizer in self.optimizers:
@@ -156,29 +168,78 @@ class Trainer:
             raise RecipeError(
                 f"The loss is {total} at step {step + 1}; lower optimizer.lr or raise objective.temperature."
             )
+        self._watch(total, reporter)
         if self.state.step % recipe.log_every and self.state.step != 1:
             return {}
         extra = {} if norm is None else {"gradient_norm": float(norm)}
         return self._log_update({"loss": total, "lr": lr, **extra, **diagnose(queries, documents)})
 
-    def _encode(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Vectors of the two views of batch number ``batch``, (B, D) each, with a gradient."""
-        seed = self.recipe.seed
-        torch.manual_seed(int(sampler.generator(sampler.MODEL, seed, batch, self.rank).integers(2**63)))
-        random = sampler.generator(sampler.VIEWS, seed, batch, self.rank)
-        rows = sampler.batch_rows(self.rows, self.batch, batch, seed, self.rank, self.world)
-        queries, documents = views.pairs(self.store, rows, self.recipe.views, random)
-        return self._forward("query", queries), self._forward("document", documents)
+    def _gradient(self, number: int) -> tuple[float, Tensor, Tensor]:
+        """Add batch ``number``'s gradient to the weights'; returns the whole loss and this process' vectors."""
+        batch, seed = self._draw(number)
+        cache, texts = self.recipe.batch.gradient_cache, seed + TEXTS
+        with torch.set_grad_enabled(not cache):
+            queries = self.forward(batch.queries, seed)
+            documents = self.forward(batch.documents, texts) if self.teacher is None else self._taught(batch.documents)
+        if cache:
+            queries.requires_grad_()
+            documents.requires_grad_(self.teacher is None)
+        teacher = None
+        if self.teacher is not None and batch.positives > 1:
+            teacher = self._taught(batch.queries), documents
+        loss = self._loss(queries, documents, batch, teacher) / self.recipe.batch.accumulate
+        loss.backward()  # type: ignore[no-untyped-call]
+        if cache:
+            assert queries.grad is not None
+            self.forward.backward(batch.queries, seed, queries.grad)
+            if documents.grad is not None:
+                self.forward.backward(batch.documents, texts, documents.grad)
+        self._tokens += len(batch.queries.ids) + len(batch.documents.ids)
+        return parallel.total(float(loss.detach())), queries.detach(), documents.detach()
 
-    def _forward(self, kind: Kind, texts: Ragged) -> Tensor:
-        tokens = views.prepend(self.prefixes[kind], texts)
-        self._tokens += len(tokens.ids)
-        with autocast(self.encoder.device, self.recipe.dtype):
-            vectors: Tensor = self.model(self.encoder.features(tokens))["sentence_embedding"]
-        return vectors
+    def _draw(self, number: int) -> tuple[Batch, int]:
+        """This process' share of batch ``number``, and the seed of its dropout."""
+        seed, rank = self.recipe.seed, parallel.rank()
+        random = sampler.generator(sampler.VIEWS, seed, number)
+        batch = self.examples.draw(self.sampler(number), random).share(rank, parallel.world())
+        return batch, int(sampler.generator(sampler.MODEL, seed, number, rank).integers(2**62))
 
-    def _loss(self, queries: Tensor, documents: Tensor) -> Tensor:
-        return objectives.in_batch(queries, documents, **self.recipe.objective.model_dump()).mean()
+    @torch.no_grad()
+    def _taught(self, tokens: Ragged) -> Tensor:
+        """Vectors of the momentum encoder, (N, D); it has no dropout that a seed would matter to."""
+        assert self.teacher is not None
+        return self.teacher(tokens, 0)
+
+    def _loss(self, queries: Tensor, documents: Tensor, batch: Batch, teacher: tuple[Tensor, Tensor] | None) -> Tensor:
+        """This process' part of the batch's loss; afterwards the queue holds the batch's positives."""
+        keys = gather_keys(documents, batch)
+        loss = batch_loss(
+            queries, documents, keys, batch, self.queue, teacher, self.recipe.objective, self.recipe.negatives
+        )
+        if self.queue is not None:
+            own = len(queries)  # the first positive of each query enters: explicit negatives come again anyway
+            blocks = torch.arange(len(keys.vectors), device=keys.vectors.device).view(parallel.world(), -1)[:, :own]
+            self.queue.push(keys.vectors[blocks.flatten()], keys.ids[blocks.flatten()])
+        return loss
+
+    def _watch(self, loss: float, reporter: Reporter) -> None:
+        """Say so once, when the loss has been that of a guess for many steps."""
+        candidates = self.negatives + 1
+        self.state.flat = self.state.flat + 1 if loss >= math.log(candidates) - SLACK else 0
+        if self.state.flat == PATIENCE:
+            reporter.note(
+                f"The loss has been that of a guess among {candidates:,} candidates, {math.log(candidates):.2f}, for "
+                f"{PATIENCE} steps: the vectors have probably collapsed; lower optimizer.lr, or change "
+                "objective.temperature."
+            )
+
+    @property
+    def negatives(self) -> int:
+        """Documents a query competes with beside its own, masked ones included."""
+        settings, labels = self.recipe.negatives, self.recipe.labels
+        explicit = labels.explicit if labels else 0
+        batch = self.batch * (1 + explicit) - 1 if settings.in_batch else explicit
+        return batch + (0 if self.queue is None else len(self.queue))
 
     def _milestone(self) -> dict[str, float]:
         """Evaluate, remember the best weights, write a checkpoint; returns the scores."""
@@ -208,21 +269,31 @@ class Trainer:
     def _checkpoint(self) -> None:
         self.state.model = self.encoder.stack.state_dict()
         self.state.optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        if self.accelerator.is_main_process:
+        self.state.momentum = {} if self.momentum is None else self.momentum.encoder.stack.state_dict()
+        self.state.queue = {} if self.queue is None else self.queue.state
+        if parallel.rank() == 0:
             save_checkpoint(self.folder, self.state)
 
     def _log_update(self, values: dict[str, float]) -> dict[str, float]:
         now = time.perf_counter()
         speed = self._tokens / max(now - self._since, 1e-9)
         self._tokens, self._since = 0, now
-        values |= {"negatives": self.batch - 1, "tokens_per_second": round(speed)}
+        values |= {"negatives": self.negatives, "tokens_per_second": round(speed)}
         self._log({"step": self.state.step, **values})
         return values
 
     def _log(self, entry: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
+        if parallel.rank() == 0:
             with (self.folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+def _batch_size(wanted: int, examples: int) -> int:
+    """Examples a batch: as many as there are at most, and a multiple of the processes."""
+    world = parallel.world()
+    if wanted % world:
+        raise RecipeError(f"batch.size {wanted} is not divisible by the {world} processes; choose a multiple.")
+    return min(wanted, examples // world * world)
 
 
 @contextmanager

@@ -43,6 +43,13 @@ class Ragged:
         kept = np.concatenate(([0], np.cumsum(mask)))
         return Ragged(self.ids[mask], kept[self.offsets])
 
+    def fingerprints(self) -> NDArray[np.int64]:
+        """A hash of each row's tokens and their order, (N,): different rows share one with a probability of 2⁻⁶⁴."""
+        within = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+        mixed = _mix(_mix(within.astype(np.uint64)) ^ self.ids.astype(np.uint64))
+        sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mixed)))  # wraps around, differences stay right
+        return _mix(np.diff(sums[self.offsets]) + self.lengths.astype(np.uint64)).view(np.int64)
+
     def cut(self, limit: int) -> Ragged:
         """Keep at most the first ``limit`` tokens of each row."""
         return slices(self.ids, self.offsets[:-1], np.minimum(self.lengths, limit))
@@ -65,3 +72,12 @@ def concatenate(parts: Iterable[Ragged]) -> Ragged:
     parts = [Ragged.from_rows([]), *parts]
     lengths = np.concatenate([part.lengths for part in parts])
     return Ragged(np.concatenate([part.ids for part in parts]), offsets_of(lengths))
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A bijection of 64-bit words that scatters them (splitmix64; Steele et al. 2014, doi 10.1145/2714064.2660195)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed

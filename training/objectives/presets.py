@@ -14,40 +14,72 @@ from retriever.training.objectives.core import Link, contrast
 
 
 def in_batch(
-    queries: Tensor, documents: Tensor, temperature: float = 0.05, symmetric: bool = False, link: Link = "all"
+    queries: Tensor,
+    documents: Tensor,
+    temperature: float = 0.05,
+    symmetric: bool = False,
+    link: Link = "all",
+    *,
+    first: int = 0,
+    shares: Tensor | None = None,
+    live: Tensor | None = None,
+    margin: float | None = None,
 ) -> Tensor:
-    """InfoNCE with in-batch negatives (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, eq. 4).
+    """InfoNCE of queries against documents (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, eq. 4).
+
+    With hard negatives or a queue behind the positives this is also MoCo's loss (He et al. 2020, arXiv 1911.05722) and
+    the supervised one of DPR (Karpukhin et al. 2020, arXiv 2004.04906); with ``shares`` it is ReContriever's
+    (Lei et al. 2023, arXiv 2306.03166).
 
     Args:
         queries: (B, D); L2-normalised for cosine similarity.
-        documents: (M, D) with M ≥ B. Document i is the positive of query i and a negative of every other query; the
-            documents from B on are negatives of all queries.
+        documents: (M, D). The positives of query i are documents ``first + v · B + i`` for v < K; all others are its
+            negatives.
         temperature: τ > 0.
-        symmetric: Average with the opposite direction, where each of the first B documents looks for its query.
-        link: How the positive meets the negatives: ``all`` is InfoNCE, ``none`` is DCL (arXiv 2110.06848).
+        symmetric: Average with the opposite direction, where the first positive of each query looks for its query among
+            the B queries; needs ``first = 0``.
+        link: How the positive meets the negatives: ``all`` is InfoNCE, ``none`` is DCL (arXiv 2110.06848), ``self``
+            keeps the other positives of a query out of the denominator.
+        first: Where the positives begin.
+        shares: How much each of its K positives counts for a query, (B, K); one positive if omitted.
+        live: False where a document is no candidate of a query, (B, M); its positives always are.
+        margin: Leave out the negatives that score more than the first positive plus this, as likely relevant too
+            (Solatorio 2024, arXiv 2402.16829).
 
     Returns:
         The loss per query, (B,), fp32 (fp64 if the inputs are).
 
     Raises:
-        ValueError: There are fewer documents than queries, or the temperature is not positive.
+        ValueError: There are fewer documents than positives, or the temperature is not positive.
     """
-    if len(documents) < len(queries):
+    views = 1 if shares is None else shares.shape[1]
+    if len(documents) < first + views * len(queries):
         raise ValueError(
             f"{len(documents)} documents for {len(queries)} queries; document i is the positive of query i."
         )
     with torch.autocast(queries.device.type, enabled=False):
         scores = _fp32(queries) @ _fp32(documents).T  # (B, M)
-        loss = contrast(scores, _diagonal(scores), temperature=temperature, link=link)
+        columns = _columns(scores, first, views)  # (B, K)
+        if margin is not None:
+            own = scores.detach().gather(1, columns[:, :1])
+            near = scores.detach() <= own + margin
+            live = near if live is None else live & near
+        targets = torch.zeros_like(scores)
+        targets.scatter_(1, columns, 1.0 if shares is None else shares.to(scores.dtype))
+        weights = None if live is None else live.to(scores.dtype).scatter_(1, columns, 1.0)
+        loss = contrast(scores, targets, weights, temperature, link)
         if not symmetric:
             return loss
-        reverse = scores[:, : len(queries)].T  # (B, B)
-        return (loss + contrast(reverse, _diagonal(reverse), temperature=temperature, link=link)) / 2
+        size = len(queries)
+        back, among = scores[:, :size].T, None if weights is None else weights[:, :size].T  # (B, B)
+        diagonal = torch.eye(size, dtype=scores.dtype, device=scores.device)
+        return (loss + contrast(back, diagonal, among, temperature, link)) / 2
 
 
-def _diagonal(scores: Tensor) -> Tensor:
-    """Targets (B, M): candidate i is the positive of anchor i."""
-    return torch.eye(*scores.shape, dtype=scores.dtype, device=scores.device)
+def _columns(scores: Tensor, first: int, views: int) -> Tensor:
+    """Where each query's positives are, (B, K)."""
+    rows, starts = (torch.arange(count, device=scores.device) for count in (len(scores), views))
+    return first + rows[:, None] + starts * len(scores)
 
 
 def _fp32(vectors: Tensor) -> Tensor:

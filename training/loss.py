@@ -1,0 +1,137 @@
+"""The loss of one batch: who competes with whom.
+
+1. The keys of the batch are gathered from all processes, those of the queue stand behind them.
+2. A key is no candidate of a query that knows one of its ids: it is the same document, a duplicate, or known to be
+   relevant. Without in-batch negatives, neither are the other queries' keys.
+3. Several positives of a query are weighted by how well they fit it: ``softmax_v(⟨q̂, k̂_v⟩ / τ_r)`` of vectors without a
+   gradient, the momentum encoder's if there is one (ReContriever; Lei et al. 2023, arXiv 2306.03166, normalised by a
+   softmax because a dot product may be negative).
+4. The opposite direction, if asked for, contrasts each first positive with all queries of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retriever.training import objectives, parallel
+from retriever.training.examples import Batch
+from retriever.training.memory import Queue
+from retriever.training.recipe import Negatives, Objective
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Candidates of all queries: vectors (M, D), and the ids of their documents and texts (M, 2)."""
+
+    vectors: Tensor
+    ids: Tensor
+
+
+def gather_keys(documents: Tensor, batch: Batch) -> Keys:
+    """The keys of this batch over all processes."""
+    ids = torch.from_numpy(batch.ids).to(documents.device)
+    return Keys(parallel.gather(documents), parallel.gather(ids))
+
+
+def batch_loss(
+    queries: Tensor,
+    documents: Tensor,
+    keys: Keys,
+    batch: Batch,
+    queue: Queue | None,
+    teacher: tuple[Tensor, Tensor] | None,
+    objective: Objective,
+    negatives: Negatives,
+) -> Tensor:
+    """Mean loss over the queries of all processes, this process' part of it: the parts add up to the whole.
+
+    Args:
+        queries: Of this process, (B, D).
+        documents: Of this process, views-major, (V · B, D).
+        keys: Of all processes.
+        batch: What was encoded.
+        queue: Earlier keys.
+        teacher: Queries and documents as the momentum encoder sees them, to weigh several positives.
+        objective: Temperature, link, direction.
+        negatives: Where they come from.
+    """
+    first, size = parallel.rank() * len(documents), len(queries)
+    candidates, ids = keys.vectors, keys.ids
+    if queue is not None and len(queue):
+        candidates, ids = torch.cat([candidates, queue.vectors]), torch.cat([ids, queue.ids])
+    known = torch.from_numpy(batch.known).to(ids.device)
+    live = admitted(known, ids, batch.positives)
+    if not negatives.in_batch:
+        live = _without_others(live, (size, len(candidates)), len(keys.vectors), len(documents), first, ids.device)
+    alone = parallel.world() == 1
+    loss = objectives.in_batch(
+        queries,
+        candidates,
+        objective.temperature,
+        objective.symmetric and alone,
+        objective.link,
+        first=first,
+        shares=relevance(teacher or (queries, documents), batch.positives, objective.relevance),
+        live=live,
+        margin=objective.false_negatives,
+    )
+    if objective.symmetric and not alone:
+        texts = torch.from_numpy(np.ascontiguousarray(batch.known[:, :2])).to(ids.device)  # document and own text
+        among = admitted(known, parallel.gather(texts), 1)
+        start, everyone = parallel.rank() * size, parallel.gather(queries)
+        back = objectives.in_batch(
+            documents[:size], everyone, objective.temperature, False, objective.link, first=start, live=among
+        )
+        loss = (loss + back) / 2
+    return loss.sum() / (size * parallel.world())
+
+
+def admitted(known: Tensor, ids: Tensor, positives: int) -> Tensor | None:
+    """Which keys are no positive, duplicate or relevant document of a query.
+
+    Args:
+        known: Ids each query knows, (B, R).
+        ids: Ids of each key, (M, I).
+        positives: Keys of its own a query has, all of which it knows.
+
+    Returns:
+        Booleans (B, M); None where nothing but the queries' own keys would be left out.
+    """
+    values, order = ids.flatten().sort()  # (M · I,)
+    low = torch.searchsorted(values, known)
+    counts = (torch.searchsorted(values, known, right=True) - low).flatten()  # (B · R,) keys with this id
+    rows = torch.arange(len(known), device=ids.device).repeat_interleave(known.shape[1]).repeat_interleave(counts)
+    within = torch.arange(len(rows), device=ids.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    columns = order[low.flatten().repeat_interleave(counts) + within] // ids.shape[1]
+    live = torch.ones(len(known), len(ids), dtype=torch.bool, device=ids.device)
+    live[rows, columns] = False
+    return None if int(live.sum()) == live.numel() - len(known) * positives else live
+
+
+def relevance(vectors: tuple[Tensor, Tensor], positives: int, temperature: float | None) -> Tensor | None:
+    """Weights of each query's K positives, (B, K); None for one positive."""
+    if positives == 1:
+        return None
+    queries, documents = (part.detach() for part in vectors)
+    if temperature is None:
+        return torch.ones(len(queries), positives, device=queries.device)
+    keys = documents[: positives * len(queries)].view(positives, *queries.shape)  # (K, B, D)
+    scores = torch.einsum("bd,kbd->bk", queries, keys)
+    return torch.softmax(scores / temperature, 1).clamp_min(1e-6)  # 0 would make a positive a negative
+
+
+def _without_others(
+    live: Tensor | None, shape: tuple[int, int], batch: int, own: int, first: int, device: torch.device
+) -> Tensor:
+    """Leave out what other queries brought into this batch of keys; each query brought every ``B``-th of ``own``."""
+    size = shape[0]
+    kept = torch.ones(shape, dtype=torch.bool, device=device) if live is None else live
+    of_query = (torch.arange(batch, device=kept.device) - first) % size
+    mine = torch.arange(batch, device=kept.device)
+    mine = (mine >= first) & (mine < first + own)
+    kept[:, :batch] &= mine & (of_query == torch.arange(size, device=kept.device)[:, None])
+    return kept
