@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from retriever.data.ragged import Ragged
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
 from retriever.encoder.folder import load_stack, load_transformer, save_stack
+from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
 from retriever.encoder.loop import Report, embed, encode
 from retriever.encoder.static import Frequency, TermEmbedding, idf
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
@@ -37,10 +38,10 @@ Similarity = Literal["cosine", "dot"]
 class Encoder:
     """Texts → vectors.
 
-    Build one with :meth:`load`, :meth:`static`, :meth:`small` or :meth:`pretrained`.
+    Build one with :meth:`load`, :meth:`static`, :meth:`small`, :meth:`pretrained` or :meth:`joined`.
 
     Args:
-        stack: The module stack; its first module is a transformer or a static table.
+        stack: The module stack; its first module is a transformer, a static table or several encoders joined.
         path: The folder it was read from, if any.
 
     Raises:
@@ -56,7 +57,13 @@ class Encoder:
         self.text_tokenizer: TextTokenizer
         self.limit: int | None = None  # tokens of text that fit; None for a bag of tokens
         self.frame = 0  # special tokens put around a text
-        if isinstance(first, TermEmbedding):
+        self.parts: list[Encoder] = []  # of a joined encoder
+        if isinstance(first, JoinedEmbedding):
+            self.text_tokenizer = PartTokenizers()
+            self.collate = PartTokenizers().collate
+            self.parts = [Encoder(part) for part in first.stacks]
+            self.limit = min((part.limit for part in self.parts if part.limit is not None), default=None)
+        elif isinstance(first, TermEmbedding):
             self.text_tokenizer, self.collate = first.text_tokenizer, first.collate
         elif isinstance(first, StaticEmbedding):
             self.text_tokenizer, self.collate = SubwordTokenizer(first.tokenizer), _collate_mean
@@ -67,7 +74,7 @@ class Encoder:
         else:
             raise ModelError(
                 f"The model starts with a {type(first).__name__} module; only Transformer, StaticEmbedding and "
-                "TermEmbedding encoders are supported."
+                "TermEmbedding encoders, and such encoders joined, are supported."
             )
 
     @classmethod
@@ -159,6 +166,25 @@ class Encoder:
         return cls._assemble([transformer, *pooling_modules(transformer, pooling)], normalise)
 
     @classmethod
+    def joined(cls, parts: Sequence[Encoder], weights: Sequence[float]) -> Encoder:
+        """Several encoders as one: unit vectors side by side, so that cosines are weighted means of the parts' cosines.
+
+        It encodes, saves, loads and searches as any other encoder, but cannot be trained; see
+        :mod:`retriever.encoder.joined`.
+
+        Args:
+            parts: Two or more encoders, used as they are and not copied; each keeps its tokenizer, its prompts and its
+                length limit. One that compares by dot product is normalised like the others.
+            weights: Share of each part's cosine in the joined cosine, from 0 to 1, with a sum of 1.
+
+        Raises:
+            ModelError: There are fewer than two parts, or the weights are not such shares.
+        """
+        module = JoinedEmbedding([part.stack for part in parts], weights)
+        device = str(parts[0].device)
+        return cls(SentenceTransformer(modules=[module], similarity_fn_name="cosine", device=device))
+
+    @classmethod
     def _assemble(cls, modules: list[nn.Module], normalise: bool) -> Encoder:
         modules = [*modules, Normalize()] if normalise else modules
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -204,7 +230,8 @@ class Encoder:
         """
         digest = hashlib.sha256()
         settings = [type(m).__name__ + json.dumps(_settings(m), sort_keys=True, default=str) for m in self.stack]
-        for text in (*settings, self.text_tokenizer.fingerprint, str(self.limit), self.similarity):
+        inputs = [part.fingerprint for part in self.parts] or [self.text_tokenizer.fingerprint]
+        for text in (*settings, *inputs, str(self.limit), self.similarity):
             digest.update(text.encode())
         digest.update(json.dumps(self.prompts, sort_keys=True).encode())
         for name, tensor in sorted(self.stack.state_dict().items()):
@@ -247,7 +274,8 @@ class Encoder:
         Returns:
             Vectors (N, D), float32, in the order of the texts; :attr:`report` then tells how many were truncated.
         """
-        vectors, self.report = encode(self, texts, kind, batch_tokens, dtype, progress)
+        run = encode_parts if self.parts else encode
+        vectors, self.report = run(self, texts, kind, batch_tokens, dtype, progress)
         self.truncated += self.report.truncated
         return vectors
 

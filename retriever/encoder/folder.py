@@ -18,18 +18,19 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Weight
 from torch import nn
 
 from retriever.encoder.card import model_card
+from retriever.encoder.joined import JoinedEmbedding
 from retriever.encoder.static import TermEmbedding
 from retriever.encoder.transformer import without_bars
 from retriever.errors import ModelError, OutputError
 from retriever.files import replacing
 
-OURS = f"{TermEmbedding.__module__}.{TermEmbedding.__qualname__}"
+OURS = {f"{module.__module__}.{module.__qualname__}": module for module in (TermEmbedding, JoinedEmbedding)}
 
 
 def load_stack(path_or_name: str | Path, device: str | None) -> tuple[SentenceTransformer, Path | None]:
     """Read a sentence-transformers folder or hub model; its weights are held in fp32.
 
-    Only this project's own module class is trusted beside sentence-transformers' own: no code in a model runs.
+    Only this project's own module classes are trusted beside sentence-transformers' own: no code in a model runs.
 
     Raises:
         ModelError: There is no such model, or its files cannot be read.
@@ -38,8 +39,8 @@ def load_stack(path_or_name: str | Path, device: str | None) -> tuple[SentenceTr
     with _reading(path_or_name, folder):
         if folder is None:
             stack = SentenceTransformer(str(path_or_name), device=device)
-        elif _types(folder)[:1] == [OURS]:
-            stack = _static_stack(folder, device)
+        elif OURS.keys() & _types(folder)[:1]:
+            stack = _own_stack(folder, device)
         else:
             stack = SentenceTransformer(str(folder), device=device, local_files_only=True)
     for module in stack:
@@ -115,13 +116,14 @@ def _types(folder: Path) -> list[str]:
     return [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
 
 
-def _static_stack(folder: Path, device: str | None) -> SentenceTransformer:
+def _own_stack(folder: Path, device: str | None) -> SentenceTransformer:
+    """A stack that starts with a module of ours; nothing but a normalisation can follow."""
     types = _types(folder)
     config = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
-    modules: list[nn.Module] = [TermEmbedding.load(str(folder))]
+    modules: list[nn.Module] = [OURS[types[0]].load(str(folder))]
     modules += [Normalize() for name in types[1:] if name.endswith(".Normalize")]
     if len(modules) != len(types):
-        raise ValueError(f"modules.json lists what a static encoder cannot have: {', '.join(types[1:])}")
+        raise ValueError(f"modules.json lists what cannot follow {types[0]}: {', '.join(types[1:])}")
     return SentenceTransformer(
         modules=modules,
         prompts=config.get("prompts"),
