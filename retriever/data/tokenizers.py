@@ -20,7 +20,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from retriever.data.ragged import Ragged, offsets_of
 from retriever.data.wordpiece import train_wordpiece
-from retriever.data.words import MEMO_LIMIT, WORD, WordAnalyzer
+from retriever.data.words import MEMO_LIMIT, UNSPACED, WordAnalyzer, split_words
 from retriever.errors import DataError
 
 UNKNOWN = 0  # row 0 of every word vocabulary: words outside it, dropped on encoding
@@ -125,8 +125,8 @@ class WordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Ids of the known words of each text."""
-        row_of, find = self._rows.__getitem__, WORD.findall
-        rows = [list(map(row_of, find(text.lower()))) for text in texts]
+        row_of = self._rows.__getitem__
+        rows = [list(map(row_of, split_words(text))) for text in texts]
         ragged = Ragged.from_rows(rows)
         return ragged.keep(ragged.ids != UNKNOWN)
 
@@ -149,13 +149,18 @@ class WordTokenizer:
     def to_tokenizers(self) -> tuple[Tokenizer, NDArray[np.int64]]:
         """The same vocabulary as a plain ``tokenizers`` object over surface forms.
 
+        Pairs of characters cannot overlap there: of a run of characters in a script without blanks, every second pair
+        is found.
+
         Returns:
             The tokenizer, and the row of this vocabulary that each of its ids stands for, (surfaces + 1,).
         """
         vocabulary = {"[UNK]": 0} | {word: i for i, word in enumerate(self.surfaces, start=1)}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.Lowercase()
-        word = Regex(r"[\p{L}\p{N}]+")  # WORD; this library's \w also means combining marks
+        word = Regex(  # as split_words; this library's \w also means combining marks
+            rf"[{UNSPACED}]{{1,2}}|[\p{{L}}\p{{N}}&&[^{UNSPACED}]]+"
+        )
         tokenizer.pre_tokenizer = pre_tokenizers.Split(word, "removed", invert=True)
         return tokenizer, np.array([UNKNOWN, *self.surfaces.values()], np.int64)
 

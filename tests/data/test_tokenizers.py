@@ -16,7 +16,7 @@ from shared_data import SHARED, needs_shared
 from retriever.data import tokenizers
 from retriever.data.corpus import open_corpus
 from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer, batched, load_words, save_words
-from retriever.data.words import WORD, WordAnalyzer
+from retriever.data.words import WordAnalyzer, split_words
 from retriever.errors import DataError
 
 TEXTS = ["The cat sat.", "Cats sit on the mat", "A dog, a cat & a mat!", "dogs"]
@@ -86,7 +86,7 @@ def test_unseen_forms_do_not_fill_the_memory(monkeypatch):
 
 @given(st.lists(st.text("aAbBcC éÉßµ١２½_-.\u0301\u0915\u093f", max_size=12), min_size=1, max_size=5))
 def test_the_exported_tokenizer_gives_the_same_rows_for_forms_of_the_corpus(texts):
-    if not any(WORD.search(text) for text in texts):
+    if not any(split_words(text) for text in texts):
         return
     tokenizer = WordTokenizer.train(texts, min_documents=1)
     exported, row_of = tokenizer.to_tokenizers()
@@ -97,8 +97,21 @@ def test_the_exported_tokenizer_gives_the_same_rows_for_forms_of_the_corpus(text
 def test_the_exported_tokenizer_splits_words_where_python_does():
     characters = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) not in ("Cn", "Cs")]
     exported, _ = WordTokenizer.train(["a"], min_documents=1).to_tokenizers()
-    differ = [c for c in characters if bool(WORD.fullmatch(c)) != bool(exported.pre_tokenizer.pre_tokenize_str(c))]
+    differ = [c for c in characters if bool(split_words(c)) != bool(exported.pre_tokenizer.pre_tokenize_str(c))]
     assert differ == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("東京都庁 ab1東京", ["東京", "都庁", "ab1", "東京"]),
+        ("ที่นี่x東", ["ที", "่น", "ี่", "x", "東"]),
+        ("東京都", ["東京", "[UNK]"]),
+    ],
+)
+def test_the_exported_tokenizer_finds_every_second_pair_of_characters(text, found):
+    exported, _ = WordTokenizer.train([text], min_documents=1).to_tokenizers()
+    assert exported.encode(text).tokens == found
 
 
 @needs_shared
