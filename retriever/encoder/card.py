@@ -35,8 +35,8 @@ With `pip install {packages}`:
 
 JOINED = """
 {listed}
-- joined: a cosine is the weighted mean of the parts' cosines; sentence-transformers' own modules cannot put two encoders
-  side by side, which is why the second program below needs `dense-retriever`"""
+- joined: a cosine is the weighted mean of the parts' cosines; sentence-transformers' own modules cannot put two
+  encoders side by side, which is why the second program below needs `dense-retriever`"""
 
 
 def model_card(stack: SentenceTransformer) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -59,8 +59,8 @@ class Encoder:
         self.frame = 0  # special tokens put around a text
         self.parts: list[Encoder] = []  # of a joined encoder
         if isinstance(first, JoinedEmbedding):
-            self.text_tokenizer = PartTokenizers()
-            self.collate = PartTokenizers().collate
+            refusing = PartTokenizers()
+            self.text_tokenizer, self.collate = cast("TextTokenizer", refusing), refusing.collate
             self.parts = [Encoder(part) for part in first.stacks]
             self.limit = min((part.limit for part in self.parts if part.limit is not None), default=None)
         elif isinstance(first, TermEmbedding):

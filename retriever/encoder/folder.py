@@ -1,8 +1,9 @@
 """Model folders: reading them, and writing them whole or not at all.
 
 A folder is sentence-transformers' own (``modules.json``, ``config_sentence_transformers.json``, weights as safetensors)
-with a model card beside it. A bare Hugging Face folder (``config.json`` only) opens with mean pooling. Whatever the
-libraries throw at a damaged folder becomes one sentence.
+with a model card beside it. A bare Hugging Face encoder (``config.json`` only) opens with mean pooling, no normalisation
+and dot product: retrieval encoders published in this form, such as Contriever, are trained so. Whatever the libraries
+throw at a damaged folder becomes one sentence.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, WeightedLayerPooling
+from sentence_transformers.util import is_sentence_transformer_model
 from torch import nn
 
 from retriever.encoder.card import model_card
@@ -37,12 +40,10 @@ def load_stack(path_or_name: str | Path, device: str | None) -> tuple[SentenceTr
     """
     folder = locate(path_or_name)
     with _reading(path_or_name, folder):
-        if folder is None:
-            stack = SentenceTransformer(str(path_or_name), device=device)
-        elif OURS.keys() & _types(folder)[:1]:
+        if folder is not None and OURS.keys() & _types(folder)[:1]:
             stack = _own_stack(folder, device)
         else:
-            stack = SentenceTransformer(str(folder), device=device, local_files_only=True)
+            stack = _stack(str(folder or path_or_name), device, local=folder is not None)
     for module in stack:
         if isinstance(module, WeightedLayerPooling):  # its weights are part of the architecture, not trained
             module.requires_grad_(False)
@@ -97,9 +98,13 @@ def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> Non
 
 @contextmanager
 def _reading(path_or_name: str | Path, folder: Path | None) -> Iterator[None]:
-    """No progress bars for local files, and one sentence for whatever goes wrong."""
+    """No progress bars for local files, and one sentence for whatever goes wrong.
+
+    Weights that the files lack (a pooler that nothing uses) are drawn with a fixed seed: the same model at every look.
+    """
     try:
-        with nullcontext() if folder is None else without_bars():
+        with torch.random.fork_rng(devices=[]), nullcontext() if folder is None else without_bars():
+            torch.manual_seed(0)
             yield
     except Exception as error:  # tokenizers raises the base class itself
         if folder is None:
@@ -114,6 +119,14 @@ def _types(folder: Path) -> list[str]:
     """The module classes of a folder; none for a bare transformer."""
     path = folder / "modules.json"
     return [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+
+
+def _stack(source: str, device: str | None, local: bool) -> SentenceTransformer:
+    """A stack of sentence-transformers' own modules, or around a bare transformer."""
+    bare = not is_sentence_transformer_model(source, local_files_only=local)
+    return SentenceTransformer(
+        source, device=device, local_files_only=local, similarity_fn_name="dot" if bare else None
+    )
 
 
 def _own_stack(folder: Path, device: str | None) -> SentenceTransformer:

@@ -127,24 +127,19 @@ class JoinedEmbedding(InputModule):
 
 
 class PartTokenizers:
-    """Stands where other encoders have their tokenizer, and says that a joined encoder has several."""
-
-    @property
-    def size(self) -> int:
-        """There is none."""
-        _refuse()
-
-    @property
-    def fingerprint(self) -> str:
-        """There is none."""
-        _refuse()
-
-    def encode(self, texts: Sequence[str]) -> Ragged:
-        """There is none."""
-        _refuse()
+    """Stands where other encoders have their tokenizer; whatever is asked of it, it says that there are several."""
 
     def collate(self, tokens: Ragged) -> dict[str, Tensor]:
-        """There is none."""
+        """There is none.
+
+        Raises:
+            ModelError: Always.
+        """
+        _refuse()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 — any member of a tokenizer
+        if name.startswith("__"):  # what Python itself looks for, to copy an object for one
+            raise AttributeError(name)
         _refuse()
 
 

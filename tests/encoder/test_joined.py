@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
@@ -181,6 +182,7 @@ def test_it_takes_no_token_ids():
             call()
     with pytest.raises(ModelError, match="Only a static encoder over words has a plain variant"):
         joined.plain()
+    assert np.array_equal(fp32(copy.deepcopy(joined)), fp32(joined))
 
 
 def test_an_index_of_a_joined_encoder(tmp_path):
@@ -286,7 +288,7 @@ def test_the_card_names_the_parts_and_its_programs_run(tmp_path):
         "- longest text: 32 tokens",
     ):
         assert line in card.splitlines()
-    assert "trust_remote_code=True" in card and "own modules cannot put two encoders" in card
+    assert "trust_remote_code=True" in card and "own modules cannot put two" in card
     results = []
     for block in (part for part in card.split("\n\n") if part.startswith("    ")):
         scope = {}
