@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from retriever.data.corpus import Corpus, open_corpus
+from retriever.data.labelled import Labelled, open_labelled
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
 from retriever.encoder import Encoder
 from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
@@ -27,14 +28,14 @@ from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.curve import draw_curve
-from retriever.training.prepare import Prepared, join, prepare
+from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
 from retriever.training.recipebook import load_recipe, to_yaml
 from retriever.training.trainer import LOG, Trainer
 
 RECIPE, CURVE, MARK = "recipe.yaml", "curve.png", "modules.json"
 
-Data: TypeAlias = Corpus | str | Path
+Data: TypeAlias = Corpus | Labelled | str | Path
 
 
 def train(
@@ -53,7 +54,8 @@ def train(
 
     Args:
         recipe: A shipped recipe's name, a YAML file, or a resolved recipe.
-        data: A corpus, or what :func:`retriever.data.corpus.open_corpus` takes.
+        data: A corpus, or what :func:`retriever.data.corpus.open_corpus` takes; several of them are mixed as the recipe
+            says. For a recipe with labels: what :func:`retriever.data.labelled.open_labelled` gives or takes.
         output: The model folder to write.
         resume: Go on from the checkpoint in ``output``; from the beginning if the run was stopped before its first one.
         overwrite: Replace the model or the unfinished run in ``output``.
@@ -78,15 +80,18 @@ def train(
     with parallel.main_first():
         if parallel.rank() == 0:
             _claim(folder, chosen, resume, overwrite)
-    given = [data] if isinstance(data, (Corpus, str, Path)) else list(data)
-    corpora = [part if isinstance(part, Corpus) else open_corpus(part) for part in given]
-    encoder = build_encoder(chosen, join(corpora), device, reporter)
-    prepared = prepare(corpora, encoder, chosen, processes, reporter)
+    given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, str, Path)) else data)
+    corpus = given.documents if isinstance(given, Labelled) else join(given)
+    encoder = build_encoder(chosen, corpus, device, reporter)
+    if isinstance(given, Labelled):
+        prepared = prepare_labelled(given, encoder, chosen, processes, reporter)
+    else:
+        prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared.examples, prepared.sources, prepared.shares, held_out, chosen, folder)
     if trainer.batch < chosen.batch.size:
         reporter.note(
-            f"Only {trainer.count} documents to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
+            f"Only {trainer.count} examples to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
         )
     if resume and not trainer.resume():
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
@@ -94,11 +99,33 @@ def train(
     trainer.run(reporter)
     if held_out is not None:
         metric, best = chosen.selection.metric, trainer.state
-        reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out known items.")
+        reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out queries.")
     with parallel.main_first():
         if parallel.rank() == 0:
             publish(encoder, folder, None if held_out is None else chosen.selection.metric, reporter)
     return encoder
+
+
+def open_data(settings: Recipe, data: Sequence[Data]) -> list[Corpus] | Labelled:
+    """What a recipe trains on: corpora, or labelled queries.
+
+    Raises:
+        RecipeError: The recipe trains on the other kind.
+        DataError: The data cannot be read.
+    """
+    labelled = [part for part in data if isinstance(part, Labelled)]
+    if settings.labels is None:
+        if labelled:
+            raise RecipeError("The recipe has no section labels: it trains on a corpus, not on labelled queries.")
+        return [
+            part if isinstance(part, Corpus) else open_corpus(part) for part in data if not isinstance(part, Labelled)
+        ]
+    if len(data) != 1 or isinstance(data[0], Corpus):
+        raise RecipeError(
+            "The recipe has a section labels: it trains on one source of labelled queries, such as a BEIR folder or a "
+            ".jsonl file of query, positive and negative."
+        )
+    return data[0] if isinstance(data[0], Labelled) else open_labelled(data[0])
 
 
 def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter: Reporter) -> Encoder:
@@ -203,6 +230,6 @@ def _describe(trainer: Trainer, prepared: Prepared) -> str:
     queue = trainer.recipe.negatives.queue
     later = f" and up to {queue:,} of earlier batches" if queue else ""
     return (
-        f"{trainer.count:,} documents, {prepared.tokens:,} tokens, vocabulary {tokenizer.size:,}, "
+        f"{trainer.count:,} examples, {prepared.tokens:,} tokens, vocabulary {tokenizer.size:,}, "
         f"{trainer.encoder.dimension} dimensions, {trainer.negatives:,} negatives per query{later}{more}."
     )

@@ -67,3 +67,8 @@ class Forward:
         with autocast(self.encoder.device, self.dtype):
             vectors = self.encoder(self.encoder.features(tokens))
         return vectors.float()
+
+
+def default_budget(device: torch.device) -> int:
+    """Padded tokens a pack: what stays in a CPU's caches, or fills another device."""
+    return 2_048 if device.type == "cpu" else 65_536

@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.corpus import Corpus
+from retriever.data.labelled import Labelled
 from retriever.data.tokens import tokenise
 from retriever.encoder import Encoder
 from retriever.errors import DataError, RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel
-from retriever.training.examples import CorpusExamples, Examples
+from retriever.training.examples import CorpusExamples, Examples, LabelledExamples
 from retriever.training.recipe import Mixing, Recipe
-from retriever.training.selection import HeldOut, hold_out
+from retriever.training.sampler import ORDER, generator
+from retriever.training.selection import HeldOut, hold_out, hold_out_queries
 
 SHORTEST = 2  # tokens: a document with fewer has no two different crops
 
@@ -37,7 +39,7 @@ class Prepared:
         sources: Numbers of those to train on, (N_s,) for each source.
         shares: How often each source is drawn from; None for a single one.
         held_out: Queries for selection, if there are any.
-        tokens: Tokens of the documents to train on.
+        tokens: Tokens trained on.
     """
 
     examples: Examples
@@ -80,6 +82,36 @@ def prepare(
     tokens = int(store.lengths[np.concatenate(sources)].sum())
     examples = CorpusExamples(store, settings.views, prompt_tokens(encoder))
     return Prepared(examples, sources, shares, held_out, tokens)
+
+
+def prepare_labelled(
+    labelled: Labelled, encoder: Encoder, settings: Recipe, processes: int | None, reporter: Reporter
+) -> Prepared:
+    """Tokenise labelled queries and their pool, and set some of the queries aside.
+
+    Raises:
+        DataError: There are fewer than two queries to train on.
+    """
+    chosen = settings.labels
+    assert chosen is not None
+    train, dev = labelled.split_dev(chosen.dev, settings.seed) if chosen.dev else (labelled, None)
+    if chosen.limit is not None:
+        train = train.take(np.sort(generator(ORDER, settings.seed).permutation(len(train))[: chosen.limit]))
+    if len(train) < 2:
+        raise DataError(f"{labelled.name} has {len(train)} queries to train on; contrastive training needs at least 2.")
+    with reporter.stage("tokenise") as advance, parallel.main_first():
+        store = tokenise(labelled.documents, encoder.text_tokenizer, processes=processes, progress=advance)
+    held_out = None
+    if dev is not None and settings.selection.queries:
+        held_out = hold_out_queries(dev, store, encoder, settings.selection, settings.seed)
+    queries = encoder.text_tokenizer.encode(train.queries)
+    examples = LabelledExamples(
+        queries, store, train.positives, train.negatives, chosen, prompt_tokens(encoder), train.fingerprint()
+    )
+    with_hard = int((train.negatives.lengths > 0).sum())
+    if chosen.explicit and chosen.hard and not with_hard:
+        reporter.note("The data holds no hard negatives: random documents take their place; see `retriever mine`.")
+    return Prepared(examples, [np.arange(len(train))], None, held_out, int(queries.offsets[-1] + store.offsets[-1]))
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:

@@ -132,7 +132,9 @@ class Batch(Section):
     size: Annotated[int, Field(ge=2)] = Field(1024, description="pairs, over all processes")
     accumulate: Count = Field(1, description="batches a step; more of them average the gradient, they add no negatives")
     gradient_cache: bool = Field(False, description="encode twice to hold the activations of one pack only")
-    pack_tokens: Count = Field(4096, description="padded tokens a transformer encodes at once")
+    pack_tokens: Count | None = Field(
+        None, description="padded tokens a transformer encodes at once; null: 2,048 on a CPU, 65,536 elsewhere"
+    )
 
 
 class Optimizer(Section):

@@ -1,9 +1,9 @@
-"""Which step was best, judged without labels: known-item search on documents held out of the corpus.
+"""Which step was best: search on queries held out of training.
 
-1. Some documents are set aside: their title, or failing that their first sentence, is the query; the rest is the
-   document to find. Training never sees them.
-2. They compete with a random pool of the other documents.
-3. A query's rank is one more than the number of documents that score higher than its own.
+1. Without labels some documents are set aside: their title, or failing that their first sentence, is the query; the
+   rest is the document to find (known-item search). Training never sees them. With labels some queries are set aside.
+2. The documents to find compete with a random pool of the others.
+3. A document's rank for a query is one more than the number of documents that score higher.
 """
 
 from __future__ import annotations
@@ -15,29 +15,40 @@ from numpy.typing import NDArray
 
 from retriever.data.corpus import Corpus
 from retriever.data.knownitem import known_items
+from retriever.data.labelled import Labelled
 from retriever.data.ragged import Ragged, concatenate
 from retriever.data.tokens import TokenStore
 from retriever.encoder import Encoder
 from retriever.training.recipe import Selection
 from retriever.training.sampler import ORDER, generator
+from retriever.training.views import prepend
 
 BLOCK = 256  # queries scored at a time
 Metrics = dict[str, float]
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Q known-item queries and N documents; query i belongs to document i."""
+    """Q queries, N documents, and which documents answer which query.
+
+    Attributes:
+        queries: Tokens of the queries.
+        documents: Tokens of the documents.
+        answers: Documents that answer each query, at least one; Q rows.
+        rows: Documents of the corpus that training must not see.
+    """
 
     queries: Ragged
     documents: Ragged
-    rows: NDArray[np.int64]  # of the Q documents in the corpus
+    answers: Ragged
+    rows: Ids
 
     def score(self, encoder: Encoder, dtype: str) -> Metrics:
-        """Recall@10, Recall@100 and MRR@10 of the encoder as it is now."""
+        """Recall@10, Recall@100, MRR@10 and nDCG@10 of the encoder as it is now."""
         queries = encoder.embed(self.queries, dtype=dtype)
         documents = encoder.embed(self.documents, dtype=dtype)
-        return metrics(ranks(queries, documents))
+        return metrics(ranks(queries, documents, self.answers), self.answers.lengths)
 
 
 def hold_out(corpus: Corpus, store: TokenStore, encoder: Encoder, settings: Selection, seed: int) -> HeldOut | None:
@@ -48,31 +59,57 @@ def hold_out(corpus: Corpus, store: TokenStore, encoder: Encoder, settings: Sele
     prompts = encoder.prompts
     own = [prompts.get("document", "") + text for text in items.documents]
     queries = [prompts.get("query", "") + text for text in items.queries]
-    others = np.setdiff1d(np.arange(len(store)), items.rows)
-    pool = np.sort(generator(ORDER, seed).permutation(others)[: settings.pool])
-    competitors = store.spans(pool, np.zeros(len(pool), np.int64), store.lengths[pool])
+    competitors = _whole(store, _pool(len(store), items.rows, settings.pool, seed), encoder)
     tokenizer = encoder.text_tokenizer
-    return HeldOut(tokenizer.encode(queries), concatenate([tokenizer.encode(own), competitors]), items.rows)
+    documents = concatenate([tokenizer.encode(own), competitors])
+    answers = Ragged.from_rows([[column] for column in range(len(queries))])
+    return HeldOut(tokenizer.encode(queries), documents, answers, items.rows)
 
 
-def ranks(queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Rank of document i for query i, from 1 on, (Q,).
+def hold_out_queries(dev: Labelled, store: TokenStore, encoder: Encoder, settings: Selection, seed: int) -> HeldOut:
+    """The queries of ``dev`` with their documents, among others of the pool."""
+    relevant = np.unique(dev.positives.ids).astype(np.int64)
+    rows = np.concatenate([relevant, _pool(len(store), relevant, settings.pool, seed)])
+    answers = Ragged(np.searchsorted(relevant, dev.positives.ids).astype(np.int32), dev.positives.offsets)
+    prompt = encoder.prompts.get("query", "")
+    queries = encoder.text_tokenizer.encode([prompt + query for query in dev.queries])
+    return HeldOut(queries, _whole(store, rows, encoder), answers, np.empty(0, np.int64))
 
-    Ties count against the document, so that a collapsed encoder scores 0.
+
+def ranks(queries: NDArray[np.float32], documents: NDArray[np.float32], answers: Ragged) -> Ids:
+    """Rank of each answer for its query, from 1 on, (A,) for A answers in all.
+
+    Ties count against the answer, so that a collapsed encoder scores 0.
     """
     found = []
     for start in range(0, len(queries), BLOCK):
-        block = queries[start : start + BLOCK]
-        scores = block @ documents.T  # (block, N)
-        own = np.take_along_axis(scores, np.arange(start, start + len(block))[:, None], axis=1)
-        found.append((scores >= own).sum(1))
+        scores = queries[start : start + BLOCK] @ documents.T  # (block, N)
+        for row, all_scores in enumerate(scores, start):
+            found.append((all_scores >= all_scores[answers[row]][:, None]).sum(1))
     return np.concatenate(found)
 
 
-def metrics(found: NDArray[np.int64]) -> Metrics:
-    """The metrics of known-item search from the ranks, (Q,)."""
+def metrics(found: Ids, answers: Ids) -> Metrics:
+    """Means over the queries from the ranks of all answers, (A,), and how many answers each query has, (Q,)."""
+    starts = np.cumsum(answers) - answers
+    best = np.minimum.reduceat(found, starts)
+    gains = np.where(found <= 10, 1 / np.log2(found + 1.0), 0.0)
+    ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(answers, 10) - 1]
     return {
-        "recall@10": float((found <= 10).mean()),
-        "recall@100": float((found <= 100).mean()),
-        "mrr@10": float(np.where(found <= 10, 1 / found, 0.0).mean()),
+        "recall@10": float((np.add.reduceat(found <= 10, starts, dtype=float) / answers).mean()),
+        "recall@100": float((np.add.reduceat(found <= 100, starts, dtype=float) / answers).mean()),
+        "mrr@10": float(np.where(best <= 10, 1 / best, 0.0).mean()),
+        "ndcg@10": float((np.add.reduceat(gains, starts) / ideal).mean()),
     }
+
+
+def _pool(documents: int, taken: Ids, count: int, seed: int) -> Ids:
+    """Some of the other documents, in order."""
+    others = np.setdiff1d(np.arange(documents), taken)
+    return np.sort(generator(ORDER, seed).permutation(others)[:count])
+
+
+def _whole(store: TokenStore, rows: Ids, encoder: Encoder) -> Ragged:
+    """Documents of the store with the encoder's prompt."""
+    prompt = encoder.text_tokenizer.encode([encoder.prompts.get("document", "")])[0]
+    return prepend(prompt, store.spans(rows, np.zeros(len(rows), np.int64), store.lengths[rows]))

@@ -40,7 +40,7 @@ from retriever.training import parallel, sampler
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
 from retriever.training.examples import Batch, Examples
-from retriever.training.forward import Forward
+from retriever.training.forward import Forward, default_budget
 from retriever.training.loss import batch_loss, gather_keys
 from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
@@ -90,7 +90,7 @@ class Trainer:
         self.count = sum(map(len, sources))
         self.batch = _batch_size(recipe.batch.size, min(map(len, sources)) if recipe.mixing.single else self.count)
         self.sampler = sampler.Sampler(sources, self.batch, recipe.seed, shares, recipe.mixing.single)
-        self.forward = Forward(encoder, recipe.dtype, recipe.batch.pack_tokens)
+        self.forward = Forward(encoder, recipe.dtype, recipe.batch.pack_tokens or default_budget(encoder.device))
         m, queue = recipe.negatives.momentum, recipe.negatives.queue
         self.momentum = None if m is None else Momentum(encoder, m)
         self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)

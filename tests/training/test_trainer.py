@@ -115,7 +115,7 @@ def test_the_log_starts_with_the_score_before_training_and_holds_the_diagnostics
     if family == "last":
         assert not any("evaluation" in e for e in log)
         return
-    assert log[0]["step"] == 0 and set(log[0]["evaluation"]) == {"recall@10", "recall@100", "mrr@10"}
+    assert log[0]["step"] == 0 and set(log[0]["evaluation"]) == {"recall@10", "recall@100", "mrr@10", "ndcg@10"}
     last = tiny.RECIPES[family][1]["steps"]
     assert [e["step"] for e in log if "evaluation" in e] == [*range(0, last, 4), last]
     losses = [e for e in log if "loss" in e]
@@ -148,7 +148,7 @@ def test_patience_stops_early_and_the_best_step_is_kept(tmp_path, monkeypatch):
     def score(self, encoder, dtype):
         value = next(scores)
         kept[value] = encoder.stack[0].table.detach().clone()
-        return {"recall@10": value, "recall@100": value, "mrr@10": value}
+        return dict.fromkeys(("recall@10", "recall@100", "mrr@10", "ndcg@10"), value)
 
     monkeypatch.setattr("retriever.training.selection.HeldOut.score", score)
     encoder = tiny.run("static", tmp_path / "run", overrides={"patience": 2, "steps": 100})
