@@ -1,9 +1,9 @@
 """Model folders: reading them, and writing them whole or not at all.
 
 A folder is sentence-transformers' own (``modules.json``, ``config_sentence_transformers.json``, weights as safetensors)
-with a model card beside it. A bare Hugging Face encoder (``config.json`` only) opens with mean pooling, no normalisation
-and dot product: retrieval encoders published in this form, such as Contriever, are trained so. Whatever the libraries
-throw at a damaged folder becomes one sentence.
+with a model card beside it. A bare Hugging Face encoder (``config.json`` only) opens with mean pooling and dot product,
+and without normalisation: retrieval encoders published in this form, such as Contriever, are trained so. Whatever the
+libraries throw at a damaged folder becomes one sentence.
 """
 
 from __future__ import annotations

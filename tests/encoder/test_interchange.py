@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from encoders import MINILM, POOLINGS, TEXTS, damage, small, static, subwords
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from transformers import BertModel
 
 from retriever.encoder import Encoder, TermEmbedding
 
@@ -95,13 +97,47 @@ def test_minilm_again_from_its_bare_transformer():
     assert_same(fp32(encoder), fp32(Encoder.load(MINILM)))
 
 
-def test_a_bare_transformer_folder_gets_mean_pooling(tmp_path):
-    encoder = small()
+def test_a_bare_transformer_folder_gets_mean_pooling_and_dot_product(tmp_path):
+    encoder = damage(small())
     encoder.stack[0].save(str(tmp_path))
     assert not (tmp_path / "modules.json").exists()
     again = Encoder.load(tmp_path)
+    assert again.similarity == "dot"
     vectors = fp32(again)
     assert_same(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), fp32(encoder))
+
+
+def test_a_folder_in_the_form_of_the_published_contriever(tmp_path):
+    """A pickled BERT without pooler under an unknown class name, as facebook/contriever."""
+    encoder = damage(small())
+    encoder.stack[0].save(str(tmp_path / "st"))
+    bert = BertModel.from_pretrained(tmp_path / "st", add_pooling_layer=False)
+    bert.config.architectures = ["Contriever"]
+    bert.config.save_pretrained(tmp_path / "bare")
+    torch.save(bert.state_dict(), tmp_path / "bare" / "pytorch_model.bin")
+    encoder.stack[0].tokenizer.save_pretrained(tmp_path / "bare")
+
+    again = Encoder.load(tmp_path / "bare")
+    with torch.no_grad():
+        inputs = encoder.stack[0].tokenizer(TEXTS, padding=True, truncation=True, max_length=32, return_tensors="pt")
+        states = bert.eval()(**{name: inputs[name] for name in ("input_ids", "attention_mask")}).last_hidden_state
+        mask = inputs["attention_mask"][..., None]
+        expected = (states * mask).sum(1) / mask.sum(1)
+    assert_same(fp32(again), expected.numpy())
+    assert again.similarity == "dot"
+    assert again.fingerprint == Encoder.load(tmp_path / "bare").fingerprint  # the missing pooler is not drawn anew
+    again.save(tmp_path / "saved")
+    saved = Encoder.load(tmp_path / "saved")
+    assert (saved.similarity, saved.fingerprint) == ("dot", again.fingerprint)
+
+
+def test_loading_leaves_the_random_numbers_alone(tmp_path):
+    small().stack[0].save(str(tmp_path))
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    Encoder.load(tmp_path)
+    assert torch.rand(1) == expected
 
 
 def test_half_precision_weights_are_held_and_saved_in_fp32(tmp_path):
