@@ -25,6 +25,7 @@ import torch
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.knownitem import known_items
+from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder
 from retriever.encoder.joined import join
 from retriever.errors import ModelError, OutputError
@@ -122,9 +123,7 @@ def boost(
         else:
             local = static if isinstance(static, Encoder) else Encoder.load(static, device)
             if _recipe_of(static) is None:
-                reporter.note(
-                    f"{_name(static)} may have seen the held-out documents; then the weight leans towards it."
-                )
+                reporter.note("The static model may have seen the held-out documents: the weight may lean towards it.")
         boosted = _joined(pretrained, local, corpus, weight, chosen, reporter)
         training = _protocol_of(local)
         boosted.encoder.save(folder, overwrite=overwrite)
@@ -171,11 +170,13 @@ def scores_by_weight(
             queries.append(torch.from_numpy(part.encode(questions.queries, "query", dtype=dtype)))
             found = part.encode(questions.documents, "document", dtype=dtype, progress=advance)
             documents.append(torch.from_numpy(found))
-    return {
-        weight: metrics(ranks(join(queries, shares).numpy(), join(documents, shares).numpy()))
-        for weight in weights
-        for shares in [(weight, 1 - weight)]
-    }
+    answers = Ragged.from_rows([[row] for row in range(len(questions.queries))])
+
+    def score(shares: tuple[float, float]) -> Metrics:
+        found = ranks(join(queries, shares).numpy(), join(documents, shares).numpy(), answers)
+        return metrics(found, answers.lengths)
+
+    return {weight: score((weight, 1 - weight)) for weight in weights}
 
 
 def best_weight(scores: dict[float, Metrics]) -> float:

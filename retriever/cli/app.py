@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import retriever
-from retriever.cli import data, demo, env, evaluate, index, recipes, search, train
+from retriever.cli import boost, data, demo, env, evaluate, index, recipes, search, train
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
 
@@ -71,6 +71,7 @@ def _version(on: bool) -> None:
 
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("boost")(boost.boost)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.add_typer(evaluate.app, name="eval")
