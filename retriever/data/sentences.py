@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import re
 
-END = re.compile(r"""(?P<blank>\n[ \t\r]*\n)|(?P<full>[。！？]["'”’」』)]*)|(?P<mark>[.!?]+["'”’)\]`*]*)(?=\s|$)""")
+FULL_STOPS = "。！？"
+BLANK_LINE = r"(?<=\n)[ \t\r]*\n"
+WIDE = rf"""(?<=[{FULL_STOPS}])["'”’」』)]*"""
+MARKS = r"""(?<=[.!?])[.!?]*["'”’)\]`*]*(?=\s|$)"""
+END = re.compile(rf"[\n.!?{FULL_STOPS}](?:{BLANK_LINE}|{WIDE}|{MARKS})")  # one class in front is quick to look for
 ABBREVIATIONS = {"al", "approx", "cf", "dr", "e.g", "eq", "etc", "fig", "i.e", "mr", "mrs", "ms", "prof", "resp", "vs"}
 WORD_BEFORE_DOT = re.compile(r"[\w.]+$")
-LONGEST_WORD = 40
+NOT_SPACE = re.compile(r"\S")
+LONGEST_WORD = 8  # characters before a dot that can be an abbreviation, and one more
 
 
 def first_sentence(text: str) -> tuple[str, str]:
@@ -21,20 +26,28 @@ def first_sentence(text: str) -> tuple[str, str]:
     Returns:
         The sentence on one line, and the rest with its lines kept; both stripped, the rest may be empty.
     """
-    text = text.strip()
+    end = sentence_end(text)
+    return " ".join(text[:end].split()), text[end:].strip()
+
+
+def sentence_end(text: str) -> int:
+    """How many characters lead up to the end of the first sentence, white space before it included."""
+    start = len(text) - len(text.lstrip())
     no_capitals = text.islower()
-    for match in END.finditer(text):
-        if match["mark"] and not _ends(text, match, no_capitals):
-            continue
-        return " ".join(text[: match.end()].split()), text[match.end() :].strip()
-    return " ".join(text.split()), ""
+    for match in END.finditer(text, start):
+        if match[0][0] == "\n":
+            return match.start()
+        if match[0][0] in FULL_STOPS or _ends(text, match, no_capitals):
+            return match.end()
+    return len(text)
 
 
 def _ends(text: str, match: re.Match[str], no_capitals: bool) -> bool:
-    following = text[match.end() :].lstrip()[:1] if match.end() < len(text) else ""
+    place = NOT_SPACE.search(text, match.end())
+    following = place[0] if place else ""
     if following.islower() and not no_capitals:
         return False
-    if match["mark"] != ".":
+    if match[0] != ".":
         return True
     word = WORD_BEFORE_DOT.search(text[max(0, match.start() - LONGEST_WORD) : match.start()])
     if word is None or not following:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -126,9 +127,16 @@ class WordTokenizer:
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Ids of the known words of each text."""
         row_of = self._rows.__getitem__
-        rows = [list(map(row_of, split_words(text))) for text in texts]
-        ragged = Ragged.from_rows(rows)
+        ids, ends = array("i"), [0]
+        for text in texts:
+            ids.extend(map(row_of, split_words(text)))
+            ends.append(len(ids))
+        ragged = Ragged(np.array(ids, np.int32), np.array(ends, np.int64))
         return ragged.keep(ragged.ids != UNKNOWN)
+
+    def decode(self, ids: NDArray[np.int32]) -> str:
+        """The stems of the ids, joined by blanks."""
+        return " ".join(self.stems[i - 1] for i in ids)
 
     def to_json(self) -> dict[str, Any]:
         """Everything :meth:`from_json` needs, as plain JSON values."""
@@ -194,6 +202,12 @@ class SubwordTokenizer:
         """Hash of the serialised tokenizer."""
         return hashlib.sha256(f"{self.lowercase}{self.tokenizer.to_str()}".encode()).hexdigest()
 
+    @property
+    def mask(self) -> int | None:
+        """The id of the special token ``[MASK]``, ``<mask>`` or the like; None if there is none."""
+        special = self.tokenizer.get_added_tokens_decoder().items()
+        return next((i for i, token in special if token.content.strip("[]<>|").lower() == "mask"), None)
+
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Ids of each text, whole: nothing is truncated here."""
         batch = [text.lower() for text in texts] if self.lowercase else list(texts)
@@ -202,6 +216,10 @@ class SubwordTokenizer:
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         flat = np.fromiter((i for row in rows for i in row), np.int32, int(lengths.sum()))
         return Ragged(flat, offsets_of(lengths))
+
+    def decode(self, ids: NDArray[np.int32]) -> str:
+        """The text that the ids stand for, as far as the tokenizer keeps it."""
+        return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=False))
 
 
 def save_words(tokenizer: WordTokenizer, path: Path) -> None:

@@ -1,8 +1,13 @@
-"""The token store: a corpus tokenised once, memory-mapped, with document boundaries kept.
+"""The token store: a corpus tokenised once, memory-mapped, with the boundaries of documents and their parts kept.
 
-Three arrays in one folder: the token ids of all documents end to end, the boundaries between documents, and how many
-of a document's tokens are its title. Any document is read in O(1), and nothing but the pages touched is in memory.
-A store is cached under a hash of the corpus' content and the tokenizer.
+1. Cut each document into its parts: title, headings, first sentence, text (:mod:`retriever.data.parts`).
+2. Tokenise the parts one by one; a document is the tokens of its parts end to end. Parts without a token are dropped.
+3. A heading that stands more than ``max(1, N / 1000)`` times in a corpus of N documents is a label ("Parameters"): it
+   says nothing of the text below it.
+
+Five arrays in one folder: token ids, the boundaries of documents and of parts among them, the kind of each part, and
+which parts are a document's. Any document or part is read in O(1), and nothing but the pages touched is in memory. A
+store is cached under a hash of the corpus' content and the tokenizer.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,24 +26,31 @@ from numpy.typing import DTypeLike, NDArray
 from retriever.data.cache import cache_dir
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
-from retriever.data.ragged import Ragged, slices
+from retriever.data.parts import PartKind, Parts
+from retriever.data.ragged import Ragged, offsets_of, slices
 from retriever.data.tokenizers import TextTokenizer
 from retriever.data.workers import cores, worker_pool
 from retriever.errors import DataError
 from retriever.files import replacing
 
-FORMAT = "1"
+FORMAT = "2"
 CHUNK = 2_000  # documents tokenised at a time
-ARRAYS = {"ids": np.int32, "offsets": np.int64, "titles": np.int32}
+LABEL_RATE = 1e-3  # headings that stand more often a document are labels
+ARRAYS = {"ids": np.int32, "offsets": np.int64, "parts": np.int64, "bounds": np.int64, "kinds": np.uint8}
 
 
 @dataclass(frozen=True, slots=True)
 class TokenStore:
-    """Token ids of N documents, title first, memory-mapped."""
+    """Token ids of N documents and their P parts, memory-mapped.
+
+    Document i has the parts ``parts[i]`` to ``parts[i + 1]``, part p the tokens ``bounds[p]`` to ``bounds[p + 1]``.
+    """
 
     ids: NDArray[np.int32]  # (T,)
-    offsets: NDArray[np.int64]  # (N + 1,)
-    titles: NDArray[np.int32]  # (N,) title tokens of each document
+    offsets: NDArray[np.int64]  # (N + 1,) of documents in ids
+    parts: NDArray[np.int64]  # (N + 1,) of documents in the parts
+    bounds: NDArray[np.int64]  # (P + 1,) of parts in ids
+    kinds: NDArray[np.uint8]  # (P,) a PartKind each
     fingerprint: str  # of the corpus and the tokenizer
 
     @classmethod
@@ -96,22 +108,51 @@ def tokenise(
     return store
 
 
-def _write(folder: Path, parts: Iterable[tuple[Ragged, Ragged]], progress: Callable[[int], None] | None) -> None:
-    end = 0
+class _Chunk(NamedTuple):
+    """A few documents, tokenised; everything counts from the chunk's beginning."""
+
+    texts: Ragged  # a row a part
+    kinds: NDArray[np.uint8]  # of the parts
+    parts: NDArray[np.int64]  # (documents + 1,)
+
+
+def _write(folder: Path, chunks: Iterable[_Chunk], progress: Callable[[int], None] | None) -> None:
+    tokens = parts = 0
     with ExitStack() as stack:
-        ids, offsets, titles = (stack.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS)
-        offsets.write(np.zeros(1, np.int64).tobytes())
-        for title, content in parts:
-            ids.write(content.ids.tobytes())
-            offsets.write((content.offsets[1:] + end).tobytes())
-            titles.write(title.lengths.astype(np.int32).tobytes())
-            end += int(content.offsets[-1])
+        files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS}
+        for name in ("offsets", "parts", "bounds"):
+            files[name].write(np.zeros(1, np.int64).tobytes())
+        for chunk in chunks:
+            bounds = chunk.texts.offsets
+            for name, array in (
+                ("ids", chunk.texts.ids),
+                ("offsets", bounds[chunk.parts[1:]] + tokens),
+                ("parts", chunk.parts[1:] + parts),
+                ("bounds", bounds[1:] + tokens),
+                ("kinds", chunk.kinds),
+            ):
+                files[name].write(array.tobytes())
+            tokens, parts = tokens + int(bounds[-1]), parts + len(chunk.kinds)
             if progress is not None:
-                progress(len(content))
+                progress(len(chunk.parts) - 1)
+    _mark_labels(folder)
 
 
-def _encoded(corpus: Corpus, tokenizer: TextTokenizer, processes: int) -> Iterator[tuple[Ragged, Ragged]]:
-    """Title and content ids of each chunk of documents, in order; several processes once there is work for them."""
+def _mark_labels(folder: Path) -> None:
+    """Make labels of the headings that stand too often to say what is below them."""
+    store = TokenStore.open(folder)
+    headings = np.flatnonzero(store.kinds == PartKind.HEADING)
+    texts = slices(store.ids, store.bounds[headings], np.diff(store.bounds)[headings])
+    _, which, counts = np.unique(texts.fingerprints(), return_inverse=True, return_counts=True)
+    common = headings[counts[which] > max(1, LABEL_RATE * len(store))]
+    if len(common):
+        kinds = np.memmap(folder / "kinds.bin", np.uint8, mode="r+")
+        kinds[common] = PartKind.LABEL
+        kinds.flush()
+
+
+def _encoded(corpus: Corpus, tokenizer: TextTokenizer, processes: int) -> Iterator[_Chunk]:
+    """The chunks of documents, tokenised, in order; several processes once there is work for them."""
     chunks = _chunks(corpus)
     head = [chunk for _, chunk in zip(range(4), chunks, strict=False)]
     if processes == 1 or len(head) < 4:
@@ -136,8 +177,16 @@ def _chunks(corpus: Iterable[Document]) -> Iterator[list[Document]]:
         yield chunk
 
 
-def _encode_chunk(tokenizer: TextTokenizer, chunk: list[Document]) -> tuple[Ragged, Ragged]:
-    return tokenizer.encode([d.title for d in chunk]), tokenizer.encode([d.content for d in chunk])
+def _encode_chunk(tokenizer: TextTokenizer, chunk: list[Document]) -> _Chunk:
+    parts, ends = Parts(), [0]
+    for document in chunk:
+        parts.split(document)
+        ends.append(len(parts))
+    texts = tokenizer.encode(parts.texts)
+    kept = texts.lengths > 0
+    bounds = np.concatenate((texts.offsets[:1], texts.offsets[1:][kept]))
+    kinds = np.frombuffer(bytes(parts.kinds), np.uint8)[kept]
+    return _Chunk(Ragged(texts.ids, bounds), kinds, offsets_of(kept.astype(np.int64))[ends])
 
 
 _worker_tokenizer: TextTokenizer
@@ -149,7 +198,7 @@ def _set_tokenizer(tokenizer: TextTokenizer) -> None:
     _worker_tokenizer = tokenizer
 
 
-def _encode_in_worker(chunk: list[Document]) -> tuple[Ragged, Ragged]:
+def _encode_in_worker(chunk: list[Document]) -> _Chunk:
     return _encode_chunk(_worker_tokenizer, chunk)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.data.sentences import first_sentence
+from retriever.data.sentences import first_sentence, sentence_end
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,17 @@ def test_no_word_is_lost_and_the_first_part_is_one_line(text):
     assert bool(first) == bool(text.strip())
 
 
-def test_a_hostile_text_takes_linear_time():
-    text = "a." * 200_000 + "\n" * 200_000 + "." * 200_000
+@pytest.mark.parametrize(
+    "text", ["a." * 200_000 + "\n" * 200_000 + "." * 200_000, "e.g. A " * 100_000, "x. a " * 100_000]
+)
+def test_a_hostile_text_takes_linear_time(text):
+    start = time.process_time()
     assert first_sentence(text)[0]
+    assert time.process_time() - start < 5
+
+
+@given(st.text('aB .!?\n")。é', max_size=40))
+def test_the_end_is_where_the_sentence_ends(text):
+    end = sentence_end(text)
+    first, rest = first_sentence(text)
+    assert " ".join(text[:end].split()) == first and text[end:].strip() == rest

@@ -133,6 +133,22 @@ def test_subwords_are_what_the_library_gives():
     assert tokenizer.tokenizer.decode(tokenizer.encode(["The cats"])[0]) == "the cats"
 
 
+def test_ids_can_be_read():
+    words = WordTokenizer.train(TEXTS, min_documents=1)
+    assert words.decode(words.encode(["The cats, the CATS!"])[0]) == "the cat the cat"
+    assert words.decode(words.encode([""])[0]) == ""
+    subwords = SubwordTokenizer.train(TEXTS * 5, size=60)
+    assert subwords.mask is not None
+    assert subwords.decode(np.array([*subwords.encode(["The cats"])[0], subwords.mask], np.int32)) == "the cats [MASK]"
+
+
+@pytest.mark.parametrize(("name", "mask"), [("[MASK]", 3), ("<mask>", 3), ("<|mask|>", 3), ("<pad>", None)])
+def test_the_mask_token_is_found_whatever_its_name(name, mask):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "mask": 1}, unk_token="a"))
+    tokenizer.add_special_tokens(["<s>", name])
+    assert SubwordTokenizer(tokenizer).mask == mask
+
+
 def test_subwords_are_never_truncated_and_the_original_is_left_alone():
     original = SubwordTokenizer.train(TEXTS * 5, size=60).tokenizer
     original.enable_truncation(2)

@@ -11,6 +11,7 @@ from retriever.data.beir import load_beir
 from retriever.data.cache import cache_dir
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
+from retriever.data.parts import PartKind
 from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer
 from retriever.data.tokens import TokenStore, tokenise
 from retriever.errors import DataError, OutputError
@@ -49,9 +50,28 @@ def check(store, corpus, tokenizer):
         expected = tokenizer.encode([document.content])[0]
         np.testing.assert_array_equal(store[row], expected)
         title = tokenizer.encode([document.title])[0]
-        assert store.titles[row] == len(title)
-        np.testing.assert_array_equal(store[row][: len(title)], title)
+        first = store.parts[row]
+        if len(title):
+            assert store.kinds[first] == PartKind.TITLE
+            np.testing.assert_array_equal(store.ids[store.bounds[first] : store.bounds[first + 1]], title)
+        else:
+            assert PartKind.TITLE not in store.kinds[first : store.parts[row + 1]]
     np.testing.assert_array_equal(store.lengths, [len(store[row]) for row in range(len(store))])
+    check_parts(store)
+
+
+def check_parts(store):
+    """Parts cover the documents without gaps, and each holds a token."""
+    assert len(store.parts) == len(store) + 1 and len(store.bounds) == len(store.kinds) + 1
+    np.testing.assert_array_equal(store.bounds[store.parts], store.offsets)
+    assert (np.diff(store.bounds) > 0).all() and store.bounds[0] == 0
+
+
+def part_texts(store, tokenizer, row):
+    """Kind and tokens of each part of a document, readable."""
+    span = range(store.parts[row], store.parts[row + 1])
+    texts = (tokenizer.decode(store.ids[store.bounds[p] : store.bounds[p + 1]]) for p in span)
+    return [(PartKind(store.kinds[p]).name, text) for p, text in zip(span, texts, strict=True)]
 
 
 def test_every_document_keeps_its_boundaries(corpus, tokenizer):
@@ -60,7 +80,7 @@ def test_every_document_keeps_its_boundaries(corpus, tokenizer):
 
 def test_arrays_are_mapped_and_typed(corpus, tokenizer):
     store = tokenise(corpus, tokenizer)
-    arrays = {"ids": np.int32, "offsets": np.int64, "titles": np.int32}
+    arrays = {"ids": np.int32, "offsets": np.int64, "parts": np.int64, "bounds": np.int64, "kinds": np.uint8}
     for name, dtype in arrays.items():
         assert isinstance(getattr(store, name), np.memmap)
         assert getattr(store, name).dtype == dtype
@@ -74,7 +94,7 @@ def test_chunks_do_not_show(corpus, tokenizer, monkeypatch):
         monkeypatch.setenv("RETRIEVER_CACHE", str(cache_dir() / "next"))
         finished = []
         store = tokenise(corpus, tokenizer, processes=processes, progress=finished.append)
-        for name in ("ids", "offsets", "titles"):
+        for name in ("ids", "offsets", "parts", "bounds", "kinds"):
             np.testing.assert_array_equal(getattr(store, name), getattr(whole, name))
         assert sum(finished) == 50 and max(finished) == chunk
 
@@ -145,6 +165,70 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_dir() == tmp_path / ".cache" / "retriever"
+
+
+PAGE = "# Use it\n\nFirst this. Then that.\n\nSee also\n--------\nmore words here"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_parts_of_documents(monkeypatch, processes):
+    corpus = Corpus.of(
+        [Document("1", "the tool", PAGE), Document("2"), Document("3", text="first this."), Document("4", "tool")]
+    )
+    tokenizer = WordTokenizer.train([document.content for document in corpus], min_documents=1, stemmer="none")
+    monkeypatch.setattr(tokens, "CHUNK", 1)
+    store = tokenise(corpus, tokenizer, processes=processes)
+    assert part_texts(store, tokenizer, 0) == [
+        ("TITLE", "the tool"),
+        ("HEADING", "use it"),
+        ("SENTENCE", "first this"),
+        ("TEXT", "then that"),
+        ("HEADING", "see also"),
+        ("TEXT", "more words here"),
+    ]
+    assert [part_texts(store, tokenizer, row) for row in (1, 2, 3)] == [
+        [],
+        [("SENTENCE", "first this")],
+        [("TITLE", "tool")],
+    ]
+    check_parts(store)
+
+
+def test_marks_of_headings_are_parts_where_they_are_tokens():
+    corpus = Corpus.of([Document("1", text=PAGE)])
+    tokenizer = SubwordTokenizer.train([PAGE.replace("#", "# # #")], size=100)
+    store = tokenise(corpus, tokenizer)
+    assert part_texts(store, tokenizer, 0) == [
+        ("MARKUP", "#"),
+        ("HEADING", "use it"),
+        ("SENTENCE", "first this."),
+        ("TEXT", "then that."),
+        ("HEADING", "see also"),
+        ("MARKUP", "- - - - - - - -"),
+        ("TEXT", "more words here"),
+    ]
+    np.testing.assert_array_equal(store[0], tokenizer.encode([PAGE])[0])
+
+
+def test_headings_without_a_known_word_still_part_the_text():
+    corpus = Corpus.of([Document("1", text="one two\n# unknown\nthree")])
+    tokenizer = WordTokenizer.train(["one two three"], stemmer="none")
+    assert part_texts(tokenise(corpus, tokenizer), tokenizer, 0) == [("SENTENCE", "one two"), ("TEXT", "three")]
+
+
+def test_headings_that_stand_everywhere_are_labels():
+    pages = [f"# Use\ntext {i}\n# Page {i // 3}\nmore\n# Twice {i // 2}\nlast" for i in range(2000)]
+    corpus = Corpus.of([Document(str(i), text=page) for i, page in enumerate(pages)])
+    tokenizer = WordTokenizer.train(pages, min_documents=1)
+    store = tokenise(corpus, tokenizer, processes=1)
+    assert [kind for kind, _ in part_texts(store, tokenizer, 0)] == [
+        *("LABEL", "SENTENCE"),  # 2,000 times, and more often than once in a thousand documents
+        *("LABEL", "TEXT"),  # 3 times
+        *("HEADING", "TEXT"),  # 2 times
+    ]
+    small = tokenise(Corpus.of(list(corpus)[:3]), tokenizer, processes=1)
+    assert [kind for kind, _ in part_texts(small, tokenizer, 2)][4] == "HEADING"  # once, as any corpus allows
+    assert [kind for kind, _ in part_texts(small, tokenizer, 1)][4] == "LABEL"  # twice, in three documents
 
 
 @needs_shared

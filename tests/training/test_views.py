@@ -20,7 +20,8 @@ def rows_of(lengths):
 
 def store_of(lengths):
     ragged = rows_of(lengths)
-    return TokenStore(ragged.ids, ragged.offsets, np.zeros(len(ragged), np.int32), "test")
+    count = np.arange(len(ragged) + 1)
+    return TokenStore(ragged.ids, ragged.offsets, count, ragged.offsets, np.zeros(len(ragged), np.uint8), "test")
 
 
 def is_piece(piece, row, length):
