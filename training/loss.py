@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,7 +79,7 @@ def batch_loss(
         margin=objective.false_negatives,
     )
     if objective.symmetric and not alone:
-        texts = torch.from_numpy(np.ascontiguousarray(batch.known[:, :2])).to(ids.device)  # document and own text
+        texts = torch.from_numpy(batch.known[:, :2]).contiguous().to(ids.device)  # document and own text
         among = admitted(known, parallel.gather(texts), 1)
         start, everyone = parallel.rank() * size, parallel.gather(queries)
         back = objectives.in_batch(
@@ -101,6 +100,7 @@ def admitted(known: Tensor, ids: Tensor, positives: int) -> Tensor | None:
     Returns:
         Booleans (B, M); None where nothing but the queries' own keys would be left out.
     """
+    known = known.contiguous()
     values, order = ids.flatten().sort()  # (M · I,)
     low = torch.searchsorted(values, known)
     counts = (torch.searchsorted(values, known, right=True) - low).flatten()  # (B · R,) keys with this id

@@ -75,7 +75,7 @@ class Queue:
         """Let N ≤ Q keys in, and as many of the oldest out."""
         size = len(self.state["vectors"])
         slots = (int(self.state["next"]) + torch.arange(len(vectors), device=vectors.device)) % size
-        self.state["vectors"][slots] = vectors.detach().float()
+        self.state["vectors"][slots] = vectors.detach().to(self.state["vectors"].dtype)
         self.state["ids"][slots] = ids
         self.state["next"].fill_((int(self.state["next"]) + len(vectors)) % size)
         self.state["filled"].fill_(min(len(self) + len(vectors), size))

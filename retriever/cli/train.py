@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,13 +13,18 @@ import typer
 from retriever.cli import options
 from retriever.cli.show import RichReporter
 
+DATA_HELP = (
+    f"{options.DATA_HELP} Several --data are mixed. For a recipe with labels: a BEIR folder with judgments, or a file "
+    "of query, positive and negative."
+)
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (`retriever recipes ls`) or a .yaml file.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value]...", help="Settings to change, such as lr=0.005.")
     ] = None,
-    data: Annotated[str, typer.Option(help=options.DATA_HELP)] = ...,  # type: ignore[assignment]
+    data: Annotated[list[str], typer.Option(help=DATA_HELP)] = ...,  # type: ignore[assignment]
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")] = ...,  # type: ignore[assignment]
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
     overwrite: options.Overwrite = False,
@@ -28,17 +34,22 @@ def train(
     title_field: options.TitleField = None,
     id_field: options.IdField = None,
     skip_bad_lines: options.SkipBadLines = False,
-    split: options.Split = "train",
+    split: Annotated[
+        str, typer.Option(help="Split of a Hugging Face dataset, or judgments of a BEIR folder.")
+    ] = "train",
+    corpus: Annotated[Path | None, typer.Option(help="BEIR folder with the texts of labels given by id.")] = None,
     streaming: options.Streaming = False,
     device: options.Device = None,
     dtype: Annotated[str | None, typer.Option(help="Short for dtype=auto, float32 or bfloat16.")] = None,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train an encoder on a corpus.
+    """Train an encoder on a corpus, on several, or on labelled queries.
 
     retriever train contriever-cpu --data notes.jsonl --output model
     """
+    from retriever.data.corpus import Corpus
+    from retriever.data.labelled import Labelled, open_labelled
     from retriever.training.api import train as run
     from retriever.training.recipebook import load_recipe, to_yaml
     from retriever.training.trainer import TrainingInterrupted
@@ -50,13 +61,21 @@ def train(
         typer.echo(to_yaml(settings), nl=False)
         return
     options.use_threads(threads)
-    reporter = RichReporter(quiet)
-    corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
+    reporter = RichReporter(quiet or os.environ.get("RANK", "0") != "0")  # one process of several speaks
+    fields = (text_field, title_field, id_field)
+    given: list[Corpus | Labelled] = [
+        open_labelled(source, split=split, corpus=corpus, skip_bad_lines=skip_bad_lines)
+        if settings.labels
+        else options.read_corpus(source, *fields, skip_bad_lines, split, streaming)
+        for source in data
+    ]
     try:
-        run(settings, corpus, output, resume=resume, overwrite=overwrite, device=device, reporter=reporter)
+        run(settings, given, output, resume=resume, overwrite=overwrite, device=device, reporter=reporter)
     except TrainingInterrupted as stop:
         arguments = [a for a in sys.argv[1:] if a not in ("--overwrite", "--resume")]
         command = shlex.join(["retriever", *arguments, "--resume"])
         raise KeyboardInterrupt(f"{stop} Go on with:\n  {command}") from stop
-    options.note_counts(corpus, None, reporter)
-    reporter.note(f"The model is in {output}. Next: retriever index build {output} {data} --output INDEX")
+    for part in given:
+        if isinstance(part, Corpus):
+            options.note_counts(part, None, reporter)
+    reporter.note(f"The model is in {output}. Next: retriever index build {output} {data[0]} --output INDEX")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from safetensors.torch import save_model
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
 from tokenizers import Tokenizer, processors
@@ -114,7 +115,8 @@ def small_transformer(
     )
     with without_bars(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        BertModel(config).save_pretrained(folder)
+        config.save_pretrained(folder)  # the model's own save_pretrained writes in the first of several processes only
+        save_model(BertModel(config), f"{folder}/model.safetensors", metadata={"format": "pt"})
         fast.save_pretrained(folder)
         transformer: Transformer = Transformer(folder, max_seq_length=max_length)
     return transformer

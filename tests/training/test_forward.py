@@ -1,0 +1,89 @@
+"""The forward pass in packs, and the gradient cache: the same vectors, the same gradient."""
+
+from __future__ import annotations
+
+import encoders
+import pytest
+import torch
+
+from retriever.data.ragged import Ragged
+from retriever.training.forward import Forward, default_budget
+from retriever.training.objectives import in_batch
+
+QUERIES = Ragged.from_rows([[5, 6], [7], [8, 9, 10, 11, 12], [13, 14, 15], [6] * 40, [9, 8]])
+DOCUMENTS = Ragged.from_rows([[5, 6, 7, 8], [7, 9], [8] * 20, [13], [6, 5, 7], [11, 12]])
+
+
+def gradients(encoder):
+    grads = [p.grad for p in encoder.stack.parameters() if p.grad is not None]
+    dense = [grad.to_dense() if grad.is_sparse else grad for grad in grads]
+    return torch.cat([grad.flatten() for grad in dense])
+
+
+def whole(forward):
+    loss = in_batch(forward(QUERIES, 1), forward(DOCUMENTS, 2)).mean()
+    loss.backward()
+    return loss.detach()
+
+
+def cached(forward):
+    with torch.no_grad():
+        queries, documents = forward(QUERIES, 1), forward(DOCUMENTS, 2)
+    queries.requires_grad_()
+    documents.requires_grad_()
+    loss = in_batch(queries, documents).mean()
+    loss.backward()
+    forward.backward(QUERIES, 1, queries.grad)
+    forward.backward(DOCUMENTS, 2, documents.grad)
+    return loss.detach()
+
+
+@pytest.mark.parametrize("family", [encoders.static, encoders.small])
+@pytest.mark.parametrize("budget", [1, 40, 10_000])
+def test_the_gradient_cache_gives_the_gradient_of_the_whole_batch_with_the_same_dropout(family, budget):
+    settings = {"dropout": 0.3} if family is encoders.small else {}
+    results = []
+    for way in (whole, cached):
+        encoder = family(**settings)
+        encoder.stack.train()
+        results.append((way(Forward(encoder, "float32", budget)), gradients(encoder)))
+    (loss, gradient), (loss_cached, gradient_cached) = results
+    assert torch.equal(loss, loss_cached)
+    torch.testing.assert_close(gradient_cached, gradient, atol=2e-6, rtol=1e-4)
+    assert gradient.abs().max() > 1e-3
+
+
+def test_packs_change_nothing_but_the_padding():
+    encoder = encoders.small(dropout=0.0)
+    encoder.stack.train()
+    one, many = (Forward(encoder, "float32", budget)(DOCUMENTS, 0) for budget in (10_000, 8))
+    torch.testing.assert_close(one, many, atol=1e-5, rtol=0)
+
+
+def test_no_pack_is_padded_beyond_its_budget(monkeypatch):
+    encoder = encoders.small()
+    sizes = []
+    features = encoder.features
+
+    def record(tokens):
+        made = features(tokens)
+        sizes.append(made["input_ids"].numel())
+        return made
+
+    monkeypatch.setattr(encoder, "features", record)
+    Forward(encoder, "float32", 48)(QUERIES, 0)
+    assert len(sizes) > 1 and max(sizes) <= 48
+
+
+def test_dropout_depends_on_the_seed_alone():
+    encoder = encoders.small(dropout=0.5)
+    encoder.stack.train()
+    forward = Forward(encoder, "float32", 20)
+    first = forward(QUERIES, 3)
+    torch.rand(7)
+    assert torch.equal(first, forward(QUERIES, 3))
+    assert not torch.equal(first, forward(QUERIES, 4))
+
+
+def test_budgets_follow_the_device():
+    assert default_budget(torch.device("cpu")) < default_budget(torch.device("cuda"))

@@ -1,0 +1,126 @@
+"""Two processes with half a batch each: the gradient, and the run, of one process with the whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import test_loss
+import tiny
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from retriever.data.ragged import Ragged
+from retriever.training import parallel
+from retriever.training.loss import batch_loss, gather_keys
+from retriever.training.memory import Queue
+from retriever.training.recipe import Negatives, Objective
+
+
+def gradient(symmetric, queue, momentum):
+    """Gradient with respect to the vectors of this process: a document of each query, and a hard negative."""
+    rank, world = parallel.rank(), parallel.world()
+    size = 6
+    ids = [[i % 5, 100 + i] for i in range(size)] + [[50 + i, 200 + i] for i in range(size)]  # 0 and 5 are twins
+    whole = test_loss.batch(size, explicit=1, ids=ids, known=[[i % 5, 900 + i] for i in range(size)])
+    blank = Ragged.from_rows([[i] for i in range(2 * size)])
+    whole = type(whole)(Ragged.from_rows([[i] for i in range(size)]), blank, 1, whole.known, whole.ids)
+    share = whole.share(rank, world)
+    queries = test_loss.vectors(size, 0)[share.queries.ids.astype(int)].requires_grad_()
+    documents = test_loss.vectors(2 * size, 1)[share.documents.ids.astype(int)].requires_grad_(not momentum)
+    memory = None
+    if queue:
+        memory = Queue(queue, 6, torch.device("cpu"))
+        memory.state["vectors"] = memory.state["vectors"].double()
+        memory.push(test_loss.vectors(4, 2), torch.tensor([[1, 1], [2, 2], [70, 3], [71, 4]]))
+    loss = batch_loss(
+        queries,
+        documents,
+        gather_keys(documents, share),
+        share,
+        memory,
+        None,
+        Objective(temperature=0.3, symmetric=symmetric),
+        Negatives(queue=queue),
+    )
+    loss.backward()
+    return {
+        "loss": parallel.total(loss.item()),
+        "queries": parallel.gather(queries.grad),
+        "documents": None if momentum else documents.grad,
+        "rows": torch.from_numpy(share.documents.ids.astype(int)),
+    }
+
+
+def launch(arguments, processes, **environment):
+    """Run Python in several processes that find each other, as a launcher would start them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
+    running = []
+    for rank in range(processes):
+        own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        running.append(subprocess.Popen([sys.executable, *arguments], env=own, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [0] * processes, "\n".join(errors)
+
+
+@pytest.mark.parametrize(("symmetric", "queue", "momentum"), [(False, 0, False), (True, 0, False), (True, 8, True)])
+def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path, symmetric, queue, momentum):
+    arguments = (symmetric, queue, momentum)
+    one = gradient(*arguments)
+    launch([__file__, "gradient", str(tmp_path), json.dumps(arguments)], 2)
+    parts = [torch.load(tmp_path / str(rank)) for rank in range(2)]
+    assert parts[0]["loss"] == pytest.approx(one["loss"])
+    torch.testing.assert_close(parts[0]["queries"], one["queries"])
+    if not momentum:
+        found = torch.zeros_like(one["documents"])
+        for part in parts:
+            found[part["rows"]] = part["documents"]
+        torch.testing.assert_close(found, one["documents"])
+        assert found[6:].abs().sum() > 0  # the hard negatives
+
+
+@pytest.mark.parametrize("family", ["static", "small"])
+@pytest.mark.parametrize("overrides", [{}, {"queue": 64, "momentum": 0.5, "gradient_cache": True, "symmetric": False}])
+def test_two_processes_train_the_model_of_one(tmp_path, family, overrides):
+    changes = {"queries": 0, "dtype": "float32", **overrides, **({"dropout": 0.0} if family == "small" else {})}
+    tiny.run(family, tmp_path / "one", overrides=changes)
+    launch(
+        [tiny.__file__, family, str(tmp_path / "two"), json.dumps({"overrides": changes})], 2, ACCELERATE_USE_CPU="1"
+    )
+    one, two = (load_file(next((tmp_path / name).rglob("model.safetensors"))) for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-3, rtol=1e-2)
+    log = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    own = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [entry["step"] for entry in own]
+    assert [entry["loss"] for entry in log] == pytest.approx([entry["loss"] for entry in own], rel=1e-3)
+
+
+def test_alone_nothing_is_gathered():
+    tensor = torch.ones(3, 2)
+    assert parallel.gather(tensor) is tensor and parallel.total(2.5) == 2.5
+    assert (parallel.rank(), parallel.world()) == (0, 1)
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    _, what, folder, settings = sys.argv
+    torch.save(gradient(*json.loads(settings)), Path(folder) / str(parallel.rank()))
+    dist.destroy_process_group()
