@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import retriever
-from retriever.cli import boost, data, demo, env, evaluate, index, recipes, search, train
+from retriever.cli import boost, data, demo, env, evaluate, index, mine, recipes, search, train
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
 
@@ -75,6 +75,7 @@ app.command("boost")(boost.boost)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.add_typer(evaluate.app, name="eval")
+app.command("mine")(mine.mine)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")
 app.command("env")(env.env)
