@@ -19,7 +19,11 @@ SMALL = (
     {**COMMON, "steps": 10, "warmup": 2, "dimension": 16, "layers": 2, "heads": 2, "vocabulary": 200, "max_length": 24},
 )
 LAST = (STATIC[0], {**STATIC[1], "queries": 0})  # keeps the weights of the last step
-RECIPES = {"static": STATIC, "last": LAST, "small": SMALL}
+MOCO = (
+    SMALL[0],
+    {**SMALL[1], "queue": 40, "momentum": 0.9, "symmetric": False, "gradient_cache": True, "pack_tokens": 100},
+)
+RECIPES = {"static": STATIC, "last": LAST, "small": SMALL, "moco": MOCO}
 
 
 def corpus(documents=150):

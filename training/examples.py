@@ -75,11 +75,13 @@ class CorpusExamples:
         store: Token ids of the corpus.
         settings: How views are drawn.
         prompts: Tokens put before queries and before documents.
+        mask: Id of the mask token, where the views hide tokens.
     """
 
     store: TokenStore
     settings: Views
     prompts: tuple[NDArray[np.int32], NDArray[np.int32]]
+    mask: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -88,7 +90,7 @@ class CorpusExamples:
 
     def draw(self, rows: Ids, random: Random) -> Batch:
         """Two views of each document, or more."""
-        queries, documents = views.pairs(self.store, rows, self.settings, random)
+        queries, documents = views.pairs(self.store, rows, self.settings, random, self.mask)
         count = len(documents) // len(rows)
         own, texts = queries.fingerprints(), documents.fingerprints()
         known = np.column_stack([rows, own, texts.reshape(count, -1).T])  # (B, 2 + K)

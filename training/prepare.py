@@ -24,6 +24,8 @@ from retriever.training.examples import CorpusExamples, Examples, LabelledExampl
 from retriever.training.recipe import Mixing, Recipe
 from retriever.training.sampler import ORDER, generator
 from retriever.training.selection import HeldOut, hold_out, hold_out_queries
+from retriever.training.structure import survey
+from retriever.training.view_noise import mask_token
 
 SHORTEST = 2  # tokens: a document with fewer has no two different crops
 
@@ -80,7 +82,10 @@ def prepare(
         parts = (f"{name} {100 * share:.1f} %" for name, share in zip(names, shares, strict=True))
         reporter.note(f"Sources: {', '.join(parts)}.")
     tokens = int(store.lengths[np.concatenate(sources)].sum())
-    examples = CorpusExamples(store, settings.views, prompt_tokens(encoder))
+    if set(settings.views.mix.weights) - {"crop", "cloze"}:
+        reporter.note(str(survey(store, np.concatenate(sources), settings.views)))
+    mask = mask_token(encoder.text_tokenizer, settings.views)
+    examples = CorpusExamples(store, settings.views, prompt_tokens(encoder), mask)
     return Prepared(examples, sources, shares, held_out, tokens)
 
 
@@ -103,7 +108,7 @@ def prepare_labelled(
         store = tokenise(labelled.documents, encoder.text_tokenizer, processes=processes, progress=advance)
     held_out = None
     if dev is not None and settings.selection.queries:
-        held_out = hold_out_queries(dev, store, encoder, settings.selection, settings.seed)
+        held_out = hold_out_queries(dev, store, encoder, settings.selection, settings.seed, chosen.document_tokens)
     queries = encoder.text_tokenizer.encode(train.queries)
     examples = LabelledExamples(
         queries, store, train.positives, train.negatives, chosen, prompt_tokens(encoder), train.fingerprint()

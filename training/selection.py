@@ -59,21 +59,23 @@ def hold_out(corpus: Corpus, store: TokenStore, encoder: Encoder, settings: Sele
     prompts = encoder.prompts
     own = [prompts.get("document", "") + text for text in items.documents]
     queries = [prompts.get("query", "") + text for text in items.queries]
-    competitors = _whole(store, _pool(len(store), items.rows, settings.pool, seed), encoder)
+    competitors = _texts(store, _pool(len(store), items.rows, settings.pool, seed), encoder)
     tokenizer = encoder.text_tokenizer
     documents = concatenate([tokenizer.encode(own), competitors])
     answers = Ragged.from_rows([[column] for column in range(len(queries))])
     return HeldOut(tokenizer.encode(queries), documents, answers, items.rows)
 
 
-def hold_out_queries(dev: Labelled, store: TokenStore, encoder: Encoder, settings: Selection, seed: int) -> HeldOut:
-    """The queries of ``dev`` with their documents, among others of the pool."""
+def hold_out_queries(
+    dev: Labelled, store: TokenStore, encoder: Encoder, settings: Selection, seed: int, limit: int
+) -> HeldOut:
+    """The queries of ``dev`` with their documents, among others of the pool, cut to ``limit`` tokens."""
     relevant = np.unique(dev.positives.ids).astype(np.int64)
     rows = np.concatenate([relevant, _pool(len(store), relevant, settings.pool, seed)])
     answers = Ragged(np.searchsorted(relevant, dev.positives.ids).astype(np.int32), dev.positives.offsets)
     prompt = encoder.prompts.get("query", "")
     queries = encoder.text_tokenizer.encode([prompt + query for query in dev.queries])
-    return HeldOut(queries, _whole(store, rows, encoder), answers, np.empty(0, np.int64))
+    return HeldOut(queries, _texts(store, rows, encoder, limit), answers, np.empty(0, np.int64))
 
 
 def ranks(queries: NDArray[np.float32], documents: NDArray[np.float32], answers: Ragged) -> Ids:
@@ -109,7 +111,8 @@ def _pool(documents: int, taken: Ids, count: int, seed: int) -> Ids:
     return np.sort(generator(ORDER, seed).permutation(others)[:count])
 
 
-def _whole(store: TokenStore, rows: Ids, encoder: Encoder) -> Ragged:
+def _texts(store: TokenStore, rows: Ids, encoder: Encoder, limit: int | None = None) -> Ragged:
     """Documents of the store with the encoder's prompt."""
     prompt = encoder.text_tokenizer.encode([encoder.prompts.get("document", "")])[0]
-    return prepend(prompt, store.spans(rows, np.zeros(len(rows), np.int64), store.lengths[rows]))
+    lengths = store.lengths[rows] if limit is None else np.minimum(store.lengths[rows], limit)
+    return prepend(prompt, store.spans(rows, np.zeros(len(rows), np.int64), lengths))

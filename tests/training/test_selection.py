@@ -100,7 +100,7 @@ def test_held_out_queries_compete_for_their_own_documents_among_others():
     encoder = Encoder.static(tokenizer, dimension=8)
     encoder.prompts = {"document": "title of "}
     store = tokenise(pool, tokenizer, processes=1)
-    held = hold_out_queries(labelled, store, encoder, Selection(pool=20), seed=0)
+    held = hold_out_queries(labelled, store, encoder, Selection(pool=20), seed=0, limit=99)
     assert len(held.documents) == 22 and not len(held.rows)
     for query, rows in enumerate(([40, 3], [40])):
         for column, row in zip(held.answers[query], rows, strict=True):

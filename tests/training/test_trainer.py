@@ -15,6 +15,7 @@ import pytest
 import tiny
 
 from retriever.errors import OutputError, RecipeError
+from retriever.reporting import Reporter
 from retriever.training import trainer as trainer_module
 from retriever.training.trainer import Trainer, TrainingInterrupted
 
@@ -122,7 +123,8 @@ def test_the_log_starts_with_the_score_before_training_and_holds_the_diagnostics
     assert [e["step"] for e in losses] == [1, *range(3, last + 1, 3)]
     wanted = {"lr", "accuracy", "alignment", "uniformity", "effective_rank", "negatives", "tokens_per_second"}
     for entry in losses:
-        assert wanted <= entry.keys() and entry["negatives"] == 15
+        queued = min(16 * entry["step"], 40) if family == "moco" else 0
+        assert wanted <= entry.keys() and entry["negatives"] == 15 + queued
         assert all(math.isfinite(value) for value in entry.values())
 
 
@@ -139,6 +141,38 @@ def test_accumulation_averages_the_gradient_of_its_batches(tmp_path, monkeypatch
     tiny.run("static", tmp_path / "run", overrides={"accumulate": 2, "steps": 3, "clip": 1.0, "size": 8})
     assert len(seen) == 3
     assert all(e["negatives"] == 7 for e in entries(tmp_path / "run") if "loss" in e)
+
+
+def test_a_loss_that_stays_at_a_guess_is_told_once(tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(Reporter, "note", lambda self, sentence: notes.append(sentence))
+    monkeypatch.setattr(trainer_module, "PATIENCE", 5)
+    tiny.run("static", tmp_path / "run", overrides={"temperature": 1e4, "lr": 1e-9, "queries": 0, "steps": 20})
+    told = [note for note in notes if "collapsed" in note]
+    assert len(told) == 1 and "a guess among 16 candidates, 2.77, for 5 steps" in told[0]
+
+
+def test_a_loss_that_falls_is_not_called_a_guess(tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(Reporter, "note", lambda self, sentence: notes.append(sentence))
+    monkeypatch.setattr(trainer_module, "PATIENCE", 12)
+    tiny.run("static", tmp_path / "run", overrides={"steps": 40, "every": 20})
+    assert notes and not any("collapsed" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"queue": 8}, r"negatives\.queue 8 is smaller than batch\.size 16"),
+        ({"in_batch": False}, "there would be no negatives"),
+        ({"momentum": 1.5}, r"negatives\.momentum"),
+        ({"labels": {}}, "give either the section views"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(tmp_path, overrides, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        tiny.run("static", tmp_path / "run", overrides=overrides)
+    assert not (tmp_path / "run").exists()
 
 
 def test_patience_stops_early_and_the_best_step_is_kept(tmp_path, monkeypatch):
