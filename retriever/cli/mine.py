@@ -114,7 +114,9 @@ def mine(
         print_json(report.to_json())
         return
     _print(report)
-    reporter.note(f"The negatives are in {output}. Next: retriever train finetune --data {output} --output MODEL")
+    reporter.note(
+        f"The negatives are in {output}. Next: retriever train finetune --data {output} --output MODEL model={model}"
+    )
 
 
 def _ranks(text: str) -> tuple[int, int]:
