@@ -20,7 +20,8 @@ import torch
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.encoder import Encoder
 from retriever.reporting import Reporter
-from retriever.training.api import build_encoder, prepare
+from retriever.training.api import build_encoder
+from retriever.training.prepare import prepare
 from retriever.training.recipebook import load_recipe
 from retriever.training.trainer import Trainer
 
@@ -63,10 +64,10 @@ def training(corpus: Corpus) -> None:
     """Sparse against dense gradients of the same table."""
     settings = load_recipe("contriever-cpu", {"selection.queries": 0, "log_every": 10_000})
     encoder = build_encoder(settings, corpus, None, Reporter())
-    store, held_out, rows = prepare(corpus, encoder, settings, None, Reporter())
+    prepared = prepare([corpus], encoder, settings, None, Reporter())
     seconds = {}
     for kind in ("sparse", "dense"):
-        trainer = Trainer(encoder, store, rows, held_out, settings, Path())
+        trainer = Trainer(encoder, prepared, settings, Path())
         if kind == "dense":
             trainer.optimizers = [DenseAdam([encoder.stack[0].table], settings.optimizer.lr)]
         seconds[kind] = best(partial(steps, trainer)) / STEPS
@@ -78,7 +79,7 @@ def training(corpus: Corpus) -> None:
 def steps(trainer: Trainer) -> None:
     """A few updates."""
     for _ in range(STEPS):
-        trainer._update()
+        trainer.update(Reporter())
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def train(
     else:
         prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
-    trainer = Trainer(encoder, prepared.examples, prepared.sources, prepared.shares, held_out, chosen, folder)
+    trainer = Trainer(encoder, prepared, chosen, folder)
     if trainer.batch < chosen.batch.size:
         reporter.note(
             f"Only {trainer.count} examples to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."

@@ -20,16 +20,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from retriever.data.ragged import Ragged
@@ -39,14 +37,14 @@ from retriever.reporting import Reporter
 from retriever.training import parallel, sampler
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
-from retriever.training.examples import Batch, Examples
+from retriever.training.examples import Batch
 from retriever.training.forward import Forward, default_budget
 from retriever.training.loss import batch_loss, gather_keys
 from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
+from retriever.training.prepare import Prepared
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import rate
-from retriever.training.selection import HeldOut
 
 LOG = "log.jsonl"
 TEXTS = 2**32  # keeps the dropout seeds of documents apart from those of queries
@@ -66,36 +64,25 @@ class Trainer:
 
     Args:
         encoder: Trained in place; ends with the weights of the best step.
-        examples: What is contrasted.
-        sources: Numbers of the examples to train on, (N_s,) for each source.
-        shares: How often each source is drawn from; by size if None.
-        held_out: Queries for selection; without them the last step is kept.
+        data: Examples, their sources, and held-out queries; without those the last step is kept.
         recipe: All settings.
         folder: Where the log and the checkpoints go.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        examples: Examples,
-        sources: Sequence[NDArray[np.int64]],
-        shares: Sequence[float] | None,
-        held_out: HeldOut | None,
-        recipe: Recipe,
-        folder: Path,
-    ) -> None:
-        self.encoder, self.examples, self.held_out = encoder, examples, held_out
+    def __init__(self, encoder: Encoder, data: Prepared, recipe: Recipe, folder: Path) -> None:
+        self.encoder, self.examples, self.held_out = encoder, data.examples, data.held_out
         self.recipe, self.folder = recipe, folder
         self.optimizers = build_optimizers(encoder.stack, recipe.optimizer)
-        self.count = sum(map(len, sources))
-        self.batch = _batch_size(recipe.batch.size, min(map(len, sources)) if recipe.mixing.single else self.count)
-        self.sampler = sampler.Sampler(sources, self.batch, recipe.seed, shares, recipe.mixing.single)
+        sizes = [len(source) for source in data.sources]
+        self.count = sum(sizes)
+        self.batch = _batch_size(recipe.batch.size, min(sizes) if recipe.mixing.single else self.count)
+        self.sampler = sampler.Sampler(data.sources, self.batch, recipe.seed, data.shares, recipe.mixing.single)
         self.forward = Forward(encoder, recipe.dtype, recipe.batch.pack_tokens or default_budget(encoder.device))
         m, queue = recipe.negatives.momentum, recipe.negatives.queue
         self.momentum = None if m is None else Momentum(encoder, m)
         self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
         self.queue = Queue(queue, encoder.dimension, encoder.device) if queue else None
-        self.state = State(data=f"{examples.fingerprint} {self.count}")
+        self.state = State(data=f"{data.examples.fingerprint} {self.count}")
         self._tokens, self._since = 0, time.perf_counter()
 
     def resume(self) -> bool:
@@ -137,7 +124,7 @@ class Trainer:
                     advance(0, **self._milestone())
                 if state.step == recipe.schedule.steps or self._is_stale():
                     break
-                advance(1, **self._update(reporter))
+                advance(1, **self.update(reporter))
                 if interrupted():
                     self._checkpoint()
                     raise TrainingInterrupted(self.folder, state.step)
@@ -145,7 +132,7 @@ class Trainer:
             self.encoder.stack.load_state_dict(state.best)
         self.encoder.stack.eval()
 
-    def _update(self, reporter: Reporter) -> dict[str, float]:
+    def update(self, reporter: Reporter) -> dict[str, float]:
         """One optimizer step; returns what was logged, if this step is logged."""
         recipe, step = self.recipe, self.state.step
         self.encoder.stack.train()
