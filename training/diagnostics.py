@@ -3,6 +3,7 @@
 - accuracy: share of the queries whose own document scores highest;
 - alignment: mean squared distance of a pair on the unit sphere (Wang & Isola 2020, arXiv 2005.10242), lower is closer;
 - uniformity: log of the mean Gaussian potential over document pairs, lower is more spread out;
+- std of queries and of documents: mean over the dimensions of the standard deviation in the batch, 0 in collapse;
 - effective rank: exponential of the entropy of the covariance spectrum (Roy & Vetterli 2007), D at best, 1 in collapse.
 """
 
@@ -17,15 +18,17 @@ SAMPLE = 256  # vectors looked at for uniformity and effective rank
 
 @torch.no_grad()
 def diagnose(queries: Tensor, documents: Tensor) -> dict[str, float]:
-    """Accuracy, alignment, uniformity and effective rank of B pairs of vectors, (B, D) each."""
+    """The measures of B queries (B, D) and their documents (M, D), of which document i belongs to query i."""
     queries, documents = queries.detach().float(), documents.detach().float()
     best = (queries @ documents.T).argmax(1)  # (B,)
     q, d = F.normalize(queries), F.normalize(documents)
     distances = torch.pdist(d[:SAMPLE]).square()
     values = {
         "accuracy": (best == torch.arange(len(best), device=best.device)).float().mean(),
-        "alignment": (q - d).square().sum(1).mean(),
+        "alignment": (q - d[: len(q)]).square().sum(1).mean(),
         "uniformity": distances.mul(-2).exp().mean().log(),
+        "std_queries": queries.std(0).mean(),
+        "std_documents": documents.std(0).mean(),
         "effective_rank": effective_rank(documents[:SAMPLE]),
     }
     return {name: float(value) for name, value in values.items()}

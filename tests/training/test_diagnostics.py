@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ import torch
 from retriever.training.diagnostics import diagnose, effective_rank
 
 
-def test_values_equal_plain_loops():
+@pytest.mark.parametrize("count", [12, 20])
+def test_values_equal_plain_loops(count):
     generator = torch.Generator().manual_seed(0)
-    q, d = torch.randn(12, 5, generator=generator), torch.randn(12, 5, generator=generator)
+    q, d = torch.randn(12, 5, generator=generator), torch.randn(count, 5, generator=generator)
     values = diagnose(q, d)
 
     def unit(v):
@@ -21,10 +23,12 @@ def test_values_equal_plain_loops():
     def square_distance(a, b):
         return sum((x - y) ** 2 for x, y in zip(unit(a), unit(b), strict=True))
 
-    hits = sum(max(range(12), key=lambda j: float(q[i] @ d[j])) == i for i in range(12))
-    potentials = [math.exp(-2 * square_distance(d[i], d[j])) for i in range(12) for j in range(i)]
+    hits = sum(max(range(count), key=lambda j: float(q[i] @ d[j])) == i for i in range(12))
+    potentials = [math.exp(-2 * square_distance(d[i], d[j])) for i in range(count) for j in range(i)]
     assert values["accuracy"] == pytest.approx(hits / 12)
     assert values["alignment"] == pytest.approx(sum(square_distance(q[i], d[i]) for i in range(12)) / 12, rel=1e-5)
+    spreads = [statistics.stdev(q[:, column].tolist()) for column in range(5)]
+    assert values["std_queries"] == pytest.approx(sum(spreads) / 5, rel=1e-5)
     assert values["uniformity"] == pytest.approx(math.log(sum(potentials) / len(potentials)), rel=1e-4)
 
 
@@ -41,5 +45,7 @@ def test_perfect_pairs_are_aligned_and_accurate():
     assert values["accuracy"] == 1.0 and values["alignment"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_identical_vectors_give_finite_values():
-    assert all(math.isfinite(value) for value in diagnose(torch.ones(4, 3), torch.ones(4, 3)).values())
+def test_identical_vectors_give_finite_values_and_no_spread():
+    values = diagnose(torch.ones(4, 3), torch.ones(4, 3))
+    assert all(math.isfinite(value) for value in values.values())
+    assert values["std_queries"] == values["std_documents"] == 0
