@@ -6,6 +6,7 @@ The public face, loaded when first used so that ``import retriever`` costs nothi
     vectors = encoder.encode(texts, kind="document")           # (N, D) float32
     encoder = train("contriever-cpu", "notes.jsonl", "model", steps=500)
     index = Index.build(encoder, open_corpus("notes.jsonl"), "index")
+    mine(encoder, open_labelled("scifact"), "hard.jsonl")
     hits = index.search("how to …", k=10, mode="hybrid")
     results = evaluate(encoder, load_beir("scifact"))
     loss = objectives.contrast(scores, targets)                # (B,)
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from retriever.data.beir import BeirDataset, load_beir
     from retriever.data.corpus import Corpus, open_corpus
     from retriever.data.document import Document
+    from retriever.data.labelled import Labelled, open_labelled
     from retriever.encoder import Encoder
     from retriever.eval.beir import Results
     from retriever.eval.beir import evaluate_beir as evaluate
     from retriever.indexing.index import Hit, Index
+    from retriever.indexing.mining import mine
     from retriever.training import objectives
     from retriever.training.api import train
 
@@ -47,6 +50,7 @@ __all__ = [
     "Hit",
     "Index",
     "IndexFolderError",
+    "Labelled",
     "ModelError",
     "OutputError",
     "RecipeError",
@@ -55,8 +59,10 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_beir",
+    "mine",
     "objectives",
     "open_corpus",
+    "open_labelled",
     "train",
 ]
 
@@ -69,9 +75,12 @@ _HOMES = {
     "Index": "indexing.index.Index",
     "Results": "eval.beir.Results",
     "evaluate": "eval.beir.evaluate_beir",
+    "Labelled": "data.labelled.Labelled",
     "load_beir": "data.beir.load_beir",
+    "mine": "indexing.mining.mine",
     "objectives": "training.objectives",
     "open_corpus": "data.corpus.open_corpus",
+    "open_labelled": "data.labelled.open_labelled",
     "train": "training.api.train",
 }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,9 +102,9 @@ def mine(
         part = part_folder(output)
         if not part.exists():
             raise
-        arguments = [a for a in sys.argv[1:] if a not in ("--overwrite", "--resume")]
-        command = shlex.join(["retriever", *arguments, "--resume"])
-        raise KeyboardInterrupt(f"Stopped; what is done is in {part}. Go on with:\n  {command}") from stop
+        raise KeyboardInterrupt(
+            f"Stopped; what is done is in {part}. Go on with:\n  {options.resume_command()}"
+        ) from stop
     options.note_counts(labelled.documents, encoder, reporter)
     if bare := report.queries - report.with_negatives:
         reporter.note(f"{bare:,} queries got no negative: nothing in the ranks asked for scores low enough.")

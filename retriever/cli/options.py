@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,6 +64,12 @@ def read_corpus(
         split=split,
         streaming=streaming,
     )
+
+
+def resume_command() -> str:
+    """The command line that goes on with this one."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+    return shlex.join(["retriever", *arguments, "--resume"])
 
 
 def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -72,9 +70,7 @@ def train(
     try:
         run(settings, given, output, resume=resume, overwrite=overwrite, device=device, reporter=reporter)
     except TrainingInterrupted as stop:
-        arguments = [a for a in sys.argv[1:] if a not in ("--overwrite", "--resume")]
-        command = shlex.join(["retriever", *arguments, "--resume"])
-        raise KeyboardInterrupt(f"{stop} Go on with:\n  {command}") from stop
+        raise KeyboardInterrupt(f"{stop} Go on with:\n  {options.resume_command()}") from stop
     for part in given:
         if isinstance(part, Corpus):
             options.note_counts(part, None, reporter)
