@@ -1,77 +1,141 @@
-"""Views: two random crops of one document form a positive pair (Contriever, arXiv 2112.09118, section 3.1).
+"""Views: two texts made from one document form a positive pair (Contriever, arXiv 2112.09118, section 3.1).
 
-1. Take a random window of the document (or all of it); documents are never glued together.
-2. Draw two independent crops of it: a length, then a start, both uniform. A share of the crops may be drawn from the
-   beginning only, the part of a text that reads most like a query for it.
-3. Delete each token of both crops with a small probability, never the whole crop.
+1. Draw the kind of each pair by the weights of ``views.mix``. A document that lacks the structure a kind needs is
+   cropped instead.
+2. Take a random window of the document (or all of it); documents are never glued together. By kind,
+   - crop: the query and the document are two independent random crops of the window,
+   - cloze: the query is a crop, the document the window without it, save for a share that keeps it (inverse cloze task,
+     Lee et al. 2019, arXiv 1906.00300),
+   - title, heading, sentence: the query names a part of the document, a crop of which is the document
+     (:mod:`retriever.training.structure`),
+   - span: both are crops around two occurrences of one phrase (:mod:`retriever.training.view_spans`).
+3. With several positives, draw that many documents (ReContriever, arXiv 2306.03166).
+4. Disturb the tokens (:mod:`retriever.training.view_noise`).
 
 All functions work on whole batches of ragged rows and take their randomness from the generator they are given.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.data.ragged import Ragged, offsets_of, slices
+from retriever.data.ragged import Ragged, concatenate, offsets_of, slices
 from retriever.data.tokens import TokenStore
-from retriever.training.view_settings import Crop, Views
+from retriever.training.structure import FINDERS
+from retriever.training.view_crops import crop, crop_places, stretch, window, without
+from retriever.training.view_noise import disturb
+from retriever.training.view_settings import Views
+from retriever.training.view_spans import spans
 
-LEAD = 48  # tokens that count as the beginning
-
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 Random = np.random.Generator
 
 
-def pairs(store: TokenStore, rows: NDArray[np.int64], views: Views, random: Random) -> tuple[Ragged, Ragged]:
-    """The query view and the document view of each document.
+class Drawn(NamedTuple):
+    """Pairs of B documents, before noise.
+
+    Attributes:
+        kinds: The kind of each pair, (B,) of str.
+        queries: B rows.
+        documents: ``views.positives`` lots of B rows.
+    """
+
+    kinds: NDArray[np.str_]
+    queries: Ragged
+    documents: list[Ragged]
+
+
+def pairs(
+    store: TokenStore, rows: Ints, views: Views, random: Random, mask: int | None = None
+) -> tuple[Ragged, Ragged]:
+    """The query view and the document views of each document.
 
     Args:
         store: Token ids of the corpus.
         rows: B documents of at least one token each.
-        views: Crop lengths, window and deletion.
+        views: Kinds of pairs, lengths and noise.
         random: Source of all draws.
+        mask: The mask token's id, from :func:`retriever.training.view_noise.mask_token`.
 
     Returns:
-        Two ragged arrays of B rows.
+        B queries, and K · B documents, views-major: view v of row i is row v · B + i.
     """
+    return disturbed(draw(store, rows, views, random), views, random, mask)
+
+
+def disturbed(drawn: Drawn, views: Views, random: Random, mask: int | None) -> tuple[Ragged, Ragged]:
+    """Put the documents end to end, and noise on the sides the recipe names; see :func:`pairs`."""
+    queries, lots = drawn.queries, drawn.documents
+    documents = concatenate(lots) if len(lots) > 1 else lots[0]
+    if views.noise != "document":
+        queries = disturb(queries, views, random, mask)
+    if views.noise != "query":
+        documents = disturb(documents, views, random, mask)
+    return queries, documents
+
+
+def draw(store: TokenStore, rows: Ints, views: Views, random: Random) -> Drawn:
+    """Pairs of the kinds the recipe wants, before noise; see :func:`pairs`."""
+    kinds = _kinds(views.mix.weights, len(rows), random)
+    lots: list[tuple[Ints, Ragged, list[Ragged]]] = []
+    for kind in views.mix.weights:
+        places = np.flatnonzero(kinds == kind)
+        if kind != "crop" and len(places):
+            found, queries, documents = _draw(kind, store, rows[places], views, random)
+            kinds[places[~found]] = "crop"
+            lots.append((places[found], queries, documents))
+    if len(places := np.flatnonzero(kinds == "crop")):
+        lots.append((places, *_crops(store, rows[places], views, random)))
+    if len(lots) == 1:
+        return Drawn(kinds, *lots[0][1:])
+    order = np.argsort(np.concatenate([places for places, _, _ in lots]))
+    queries, *documents = (
+        concatenate(texts).take(order) for texts in zip(*([q, *lot] for _, q, lot in lots), strict=True)
+    )
+    return Drawn(kinds, queries, documents)
+
+
+def _kinds(shares: dict[str, float], count: int, random: Random) -> NDArray[np.str_]:
+    names = np.array(list(shares))
+    if len(names) == 1:
+        return np.repeat(names, count)
+    drawn: NDArray[np.str_] = random.choice(names, count, p=list(shares.values()))
+    return drawn
+
+
+def _draw(kind: str, store: TokenStore, rows: Ints, views: Views, random: Random) -> tuple[Flags, Ragged, list[Ragged]]:
+    """Which documents have a pair of this kind, and the pairs of those."""
+    if kind == "span":
+        return spans(store, rows, views, random)
+    if kind == "cloze":
+        return np.ones(len(rows), bool), *_clozes(store, rows, views, random)
+    named = FINDERS[kind](store, rows, random)
+    found = named.found
+    lengths = named.name_lengths[found]
+    queries = slices(store.ids, named.name_starts[found], np.minimum(lengths, views.window or lengths))
+    texts = stretch(store.ids, named.text_starts[found], named.text_lengths[found], views.window, random)
+    return found, queries, [crop(texts, views.document, random) for _ in range(views.positives)]
+
+
+def _crops(store: TokenStore, rows: Ints, views: Views, random: Random) -> tuple[Ragged, list[Ragged]]:
     windows = window(store, rows, views.window, random)
-    query, document = (crop(windows, spec, random) for spec in (views.query, views.document))
-    return delete(query, views.delete, random), delete(document, views.delete, random)
+    return crop(windows, views.query, random), [crop(windows, views.document, random) for _ in range(views.positives)]
 
 
-def window(store: TokenStore, rows: NDArray[np.int64], width: int | None, random: Random) -> Ragged:
-    """A random stretch of ``width`` tokens of each document; shorter documents, and all if it is None, are whole."""
-    lengths = store.offsets[rows + 1] - store.offsets[rows]  # (B,)
-    kept = lengths if width is None else np.minimum(lengths, width)
-    return store.spans(rows, random.integers(0, lengths - kept + 1), kept)
-
-
-def crop(texts: Ragged, spec: Crop, random: Random) -> Ragged:
-    """A random contiguous piece of each row.
-
-    The length is uniform over ``spec.tokens``, or ``int(n · r)`` with r uniform over ``spec.ratio`` for a row of n
-    tokens; it is at least 1 and at most n. With ``spec.lead``, that share of the rows is first cut to its beginning.
-    """
-    lengths = texts.lengths  # (B,)
-    if spec.lead:
-        lengths = np.where(random.random(len(texts)) < spec.lead, np.minimum(lengths, LEAD), lengths)
-    if spec.tokens is not None:
-        wanted = random.integers(spec.tokens[0], spec.tokens[1] + 1, len(texts))
-    else:
-        low, high = spec.ratio or (1.0, 1.0)
-        wanted = (lengths * random.uniform(low, high, len(texts))).astype(np.int64)
-    kept = np.clip(wanted, 1, lengths)
-    return slices(texts.ids, texts.offsets[:-1] + random.integers(0, lengths - kept + 1), kept)
-
-
-def delete(texts: Ragged, share: float, random: Random) -> Ragged:
-    """Drop each token with probability ``share``; a row that would be empty keeps its first token."""
-    if share == 0:
-        return texts
-    kept = random.random(len(texts.ids)) >= share  # (T,)
-    left = np.add.reduceat(kept, texts.offsets[:-1])
-    kept[texts.offsets[:-1][left == 0]] = True
-    return texts.keep(kept)
+def _clozes(store: TokenStore, rows: Ints, views: Views, random: Random) -> tuple[Ragged, list[Ragged]]:
+    """Crops, and the windows without them; at least a token of the window is left where it has two."""
+    windows = window(store, rows, views.window, random)
+    starts, lengths = crop_places(windows, views.query, random)
+    lengths = np.minimum(lengths, np.maximum(windows.lengths - 1, 1))
+    documents = []
+    for _ in range(views.positives):
+        stays = (random.random(len(rows)) < views.cloze_keep) | (lengths == windows.lengths)
+        documents.append(without(windows, starts, np.where(stays, 0, lengths)))
+    return slices(windows.ids, starts, lengths), documents
 
 
 def prepend(prefix: NDArray[np.int32], texts: Ragged) -> Ragged:
