@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -28,10 +29,12 @@ from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.curve import draw_curve
+from retriever.training.examples import CorpusExamples
 from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
 from retriever.training.recipebook import load_recipe, to_yaml
 from retriever.training.trainer import LOG, Trainer
+from retriever.training.view_examples import draw_examples, render
 
 RECIPE, CURVE, MARK = "recipe.yaml", "curve.png", "modules.json"
 
@@ -104,6 +107,24 @@ def train(
         if parallel.rank() == 0:
             publish(encoder, folder, None if held_out is None else chosen.selection.metric, reporter)
     return encoder
+
+
+def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Reporter) -> str:
+    """Some of the pairs a recipe would train on, as text.
+
+    Raises:
+        RecipeError: The recipe trains on labelled queries, which are to be read in their file.
+        DataError: The corpus is missing, mangled or too small.
+    """
+    corpora = open_data(settings, data)
+    if settings.views is None or isinstance(corpora, Labelled):
+        raise RecipeError("The recipe trains on labelled queries; look at their file instead.")
+    encoder = build_encoder(settings, join(corpora), None, reporter)
+    prepared = prepare(corpora, encoder, settings, None, reporter)
+    assert isinstance(prepared.examples, CorpusExamples)
+    rows, tokenizer = np.concatenate(prepared.sources), encoder.text_tokenizer
+    assert isinstance(tokenizer, (WordTokenizer, SubwordTokenizer))
+    return render(draw_examples(prepared.examples.store, rows, settings.views, tokenizer, count, settings.seed))
 
 
 def open_data(settings: Recipe, data: Sequence[Data]) -> list[Corpus] | Labelled:

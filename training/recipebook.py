@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -100,6 +100,9 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN4
     """Set a key, named by its path or by its unique last part."""
     known = _paths(Recipe, values)
     matches = [path for path in known if path == key] or [path for path in known if path.endswith(f".{key}")]
+    if not matches:  # an entry of a mapping, such as mixing.weights.NAME
+        parent, _, entry = key.rpartition(".")
+        matches = [f"{path[:-1]}{entry}" for path in known if f".{path}".endswith(f".{parent}.*")]
     if len(matches) > 1:
         raise RecipeError(f"The key {key} is in several places; choose {' or '.join(matches)}.")
     if not matches:
@@ -119,6 +122,8 @@ def _paths(model: type[BaseModel], values: Mapping[str, Any], prefix: str = "") 
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         found.append(path)
+        if get_origin(field.annotation) is dict:
+            found.append(f"{path}.*")
         inner = _section_model(field.annotation, values.get(name))
         if inner is not None:
             given = values.get(name)

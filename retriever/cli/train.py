@@ -27,6 +27,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
     overwrite: options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    show_pairs: Annotated[int, typer.Option(min=0, help="Print this many training pairs and stop.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Short for seed=N.")] = None,
     text_field: options.TextField = None,
     title_field: options.TitleField = None,
@@ -48,6 +49,7 @@ def train(
     """
     from retriever.data.corpus import Corpus
     from retriever.data.labelled import Labelled, open_labelled
+    from retriever.training.api import preview
     from retriever.training.api import train as run
     from retriever.training.recipebook import load_recipe, to_yaml
     from retriever.training.trainer import TrainingInterrupted
@@ -67,6 +69,9 @@ def train(
         else options.read_corpus(source, *fields, skip_bad_lines, split, streaming)
         for source in data
     ]
+    if show_pairs:
+        typer.echo(preview(settings, given, show_pairs, reporter))
+        return
     try:
         run(settings, given, output, resume=resume, overwrite=overwrite, device=device, reporter=reporter)
     except TrainingInterrupted as stop:

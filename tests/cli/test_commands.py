@@ -60,6 +60,33 @@ def test_a_dry_run_prints_the_recipe_and_touches_nothing(folder, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_pairs_are_shown_instead_of_trained_on(folder, tmp_path):
+    arguments = ["--data", folder / "notes.jsonl", "-o", tmp_path / "m", "--show-pairs", 5, "-q"]
+    out, _ = call("train", "contriever-cpu", "mix={title: 1}", *FAST, *arguments)
+    pairs = out.strip().split("\n\n")
+    assert len(pairs) == 5
+    for pair in pairs:
+        kind, query, document = pair.splitlines()[:3]
+        assert kind.startswith("title (document ")
+        assert query.split() == ["query", "the", "titl"] and document.split()[0] == "document"
+    assert not (tmp_path / "m").exists()
+
+
+def test_several_corpora_are_mixed(folder, tmp_path):
+    (tmp_path / "other.txt").write_text("\n".join(d.text for d in tiny.corpus()))
+    data = ["--data", folder / "notes.jsonl", "--data", tmp_path / "other.txt"]
+    _, err = call("train", "contriever-cpu", "exponent=0", "mixing.weights.other=3", *FAST, *data, "-o", tmp_path / "m")
+    assert "Sources: notes 25.0 %, other 75.0 %." in err
+
+
+def test_labelled_queries_fine_tune_a_model(folder, tmp_path):
+    changes = [f"model={folder / 'model'}", "steps=4", "warmup=1", "size=4", "every=2", "dev=0.3", "lr=0.01"]
+    data = ["--data", folder / "tiny", "--split", "test", "-o", tmp_path / "m"]
+    _, err = call("train", "finetune", *changes, *data)
+    assert "random documents take their place" in err and "Best step" in err
+    assert (tmp_path / "m" / "modules.json").exists()
+
+
 @pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
 def test_search_prints_hits_or_one_json_object(folder, mode):
     query = next(iter(tiny.corpus())).text[:25]
