@@ -5,7 +5,9 @@
    what it should find. The static encoder has not seen these documents, so its score on them is honest.
 3. Encode queries and candidates once with either encoder; join them with w = 0, 0.1 … 1 (the pretrained encoder's share
    of the cosine) and rank.
-4. Keep the w of best Recall@10, of equal ones the nearest to 0.5, and save the joined encoder.
+4. Find the w of best Recall@10. Of all that do no worse by more than one standard error of the paired difference, keep
+   the one nearest to 0.5 (Breiman et al. 1984 choose a model so): queries made of the corpus favour what was trained on
+   it, and a few hundred of them cannot tell neighbouring weights apart. Save the joined encoder.
 
 The output folder holds the model (``part_0`` is the pretrained encoder, ``part_1`` the static one with the protocol of
 its training) and ``boost.json``, which tells the score by weight. See :mod:`retriever.encoder.joined`.
@@ -14,6 +16,7 @@ its training) and ``boost.json``, which tells the score by weight. See :mod:`ret
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.knownitem import known_items
@@ -40,7 +44,8 @@ from retriever.training.trainer import LOG, TrainingInterrupted
 
 WEIGHTS = [step / 10 for step in range(11)]
 UNDECIDED = 0.5  # the weight where nothing speaks for another
-METRIC = "recall@10"
+POOL = 2_000  # candidates beside the held-out documents: the pretrained encoder has to read them all
+DEPTH = 10  # of the recall that decides
 PROTOCOL = "boost.json"
 
 
@@ -146,24 +151,27 @@ def resolve_recipe(
 
 
 def known_item_questions(corpus: Corpus, settings: Recipe) -> Questions:
-    """The known items that training with these settings holds out, among as many other documents as compete there."""
+    """The known items that training with these settings holds out, and some other documents to compete with them."""
     items = known_items(corpus, settings.selection.queries, settings.seed)
     count = sum(1 for _ in corpus)
     others = np.setdiff1d(np.arange(count), items.rows)
-    drawn = generator(ORDER, settings.seed).permutation(others)[: settings.selection.pool]
+    drawn = generator(ORDER, settings.seed).permutation(others)[: min(settings.selection.pool, POOL)]
     pool = set(drawn.tolist())
     return Questions(items.queries, [*items.documents, *(d.content for row, d in enumerate(corpus) if row in pool)])
 
 
-def scores_by_weight(
+def ranks_by_weight(
     parts: tuple[Encoder, Encoder],
     questions: Questions,
     *,
     weights: Sequence[float] = WEIGHTS,
     dtype: str = "auto",
     reporter: Reporter | None = None,
-) -> dict[float, Metrics]:
-    """Scores of two encoders joined with weights w and 1 − w, for every w; each text is encoded once."""
+) -> dict[float, NDArray[np.int64]]:
+    """Rank of each query's document, (Q,), with two encoders joined by w and 1 − w, for every w.
+
+    Each text is encoded once by each encoder.
+    """
     queries, documents = [], []
     with (reporter or Reporter()).stage("weight", 2 * len(questions.documents)) as advance:
         for part in parts:
@@ -171,17 +179,28 @@ def scores_by_weight(
             found = part.encode(questions.documents, "document", dtype=dtype, progress=advance)
             documents.append(torch.from_numpy(found))
     answers = Ragged.from_rows([[row] for row in range(len(questions.queries))])
+    return {
+        weight: ranks(join(queries, shares).numpy(), join(documents, shares).numpy(), answers)
+        for weight in weights
+        for shares in [(weight, 1 - weight)]
+    }
 
-    def score(shares: tuple[float, float]) -> Metrics:
-        found = ranks(join(queries, shares).numpy(), join(documents, shares).numpy(), answers)
-        return metrics(found, answers.lengths)
 
-    return {weight: score((weight, 1 - weight)) for weight in weights}
+def best_weight(found: Mapping[float, NDArray[np.int64]]) -> float:
+    """The weight nearest to 0.5 among those whose Recall@10 is within one standard error of the best.
 
+    Two weights find b and c documents that the other misses: under the null hypothesis b − c has the standard error
+    √(b + c) (McNemar 1947).
 
-def best_weight(scores: dict[float, Metrics]) -> float:
-    """The weight of best Recall@10; of equal ones the nearest to 0.5, and of two as near the larger."""
-    return max(scores, key=lambda weight: (scores[weight][METRIC], -round(abs(weight - UNDECIDED), 6), weight))
+    Args:
+        found: Weight → rank of each query's document, (Q,).
+    """
+    hits = {weight: (places <= DEPTH).astype(int) for weight, places in found.items()}
+    best = max(hits.values(), key=lambda hit: int(hit.sum()))
+    lost = {weight: int((best - hit).sum()) for weight, hit in hits.items()}
+    error = {weight: math.sqrt(int((best != hit).sum())) for weight, hit in hits.items()}  # of the number lost
+    as_good = [weight for weight in hits if lost[weight] <= error[weight]]
+    return min(as_good, key=lambda weight: (round(abs(weight - UNDECIDED), 6), lost[weight], -weight))
 
 
 def _joined(
@@ -191,16 +210,17 @@ def _joined(
     for part, name in ((pretrained, "pretrained"), (local, "static")):
         if part.similarity == "dot":
             reporter.note(f"The {name} encoder compares by dot product; joined, it is normalised and so by cosine.")
-    scores: dict[float, Metrics] = {}
+    found: dict[float, NDArray[np.int64]] = {}
     queries = 0
     if weight is None:
         questions = known_item_questions(corpus, chosen)
         queries = len(questions.queries)
         if queries:
-            scores = scores_by_weight((pretrained, local), questions, dtype=chosen.dtype, reporter=reporter)
+            found = ranks_by_weight((pretrained, local), questions, dtype=chosen.dtype, reporter=reporter)
         else:
             reporter.note(f"There are no known items to choose a weight on: it is {UNDECIDED}.")
-        weight = best_weight(scores) if scores else UNDECIDED
+        weight = best_weight(found) if found else UNDECIDED
+    scores = {share: metrics(places, np.ones(queries, np.int64)) for share, places in found.items()}
     return Boosted(Encoder.joined([pretrained, local], [weight, 1 - weight]), weight, scores, queries)
 
 

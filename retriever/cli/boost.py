@@ -77,8 +77,11 @@ def boost(
 def _print_scores(boosted: Boosted) -> None:
     """The scores by weight, the chosen one marked."""
     from retriever.eval.tables import metrics_table
+    from retriever.training.boost import DEPTH, UNDECIDED
 
     if boosted.scores:
         rows = {f"{w:.1f}" + " ←" * (w == boosted.weight): scores for w, scores in boosted.scores.items()}
         title = f"Share of the pretrained model, on {boosted.queries:,} held-out known items"
-        Console().print(metrics_table(rows, title=title))
+        console = Console(highlight=False)
+        console.print(metrics_table(rows, title=title))
+        console.print(f"← within one standard error of the best recall@{DEPTH}, and nearest to {UNDECIDED}")
