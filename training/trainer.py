@@ -89,7 +89,7 @@ class Trainer:
         """Take up the newest checkpoint; False if there is none.
 
         Raises:
-            RecipeError: The checkpoint belongs to other data.
+            RecipeError: The checkpoint belongs to other data or another model.
             ModelError: The checkpoint cannot be read.
         """
         saved = load_checkpoint(self.folder)
@@ -99,11 +99,17 @@ class Trainer:
             raise RecipeError(
                 f"The run in {self.folder} was trained on other data; resume it with the corpus it began with."
             )
-        self.encoder.stack.load_state_dict(saved.model)
+        try:
+            self.encoder.stack.load_state_dict(saved.model)
+            if self.momentum is not None:
+                self.momentum.encoder.stack.load_state_dict(saved.momentum)
+        except RuntimeError as error:
+            raise RecipeError(
+                f"The run in {self.folder} was of another model, whose weights have other shapes; resume it with the "
+                "model it began with."
+            ) from error
         for optimizer, state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(state)
-        if self.momentum is not None:
-            self.momentum.encoder.stack.load_state_dict(saved.momentum)
         if self.queue is not None:
             self.queue.load(saved.queue)
         self.state = saved

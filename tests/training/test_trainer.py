@@ -110,6 +110,24 @@ def test_ctrl_c_writes_a_checkpoint_and_resuming_gives_the_same_bytes(finished, 
     assert tiny.weights(tmp_path / "run") == tiny.weights(whole)
 
 
+def test_a_run_of_another_model_is_not_resumed(tmp_path, monkeypatch):
+    loss = Trainer._loss
+
+    def stop(self, *vectors):
+        if self.state.step == 5:
+            raise KeyboardInterrupt
+        return loss(self, *vectors)
+
+    monkeypatch.setattr(Trainer, "_loss", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run("static", tmp_path / "run")
+    monkeypatch.undo()
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("dimension: 16", "dimension: 8"))
+    with pytest.raises(RecipeError, match="was of another model, whose weights have other shapes"):
+        tiny.run("static", tmp_path / "run", resume=True, overrides={"dimension": 8})
+
+
 def test_the_log_starts_with_the_score_before_training_and_holds_the_diagnostics(finished):
     family, whole = finished
     log = entries(whole)
