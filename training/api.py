@@ -27,6 +27,7 @@ from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
 from retriever.files import write_atomically
 from retriever.reporting import Reporter
 from retriever.training import parallel
+from retriever.training.adapt import adapt
 from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.curve import draw_curve
 from retriever.training.examples import CorpusExamples
@@ -86,6 +87,27 @@ def train(
     given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, str, Path)) else data)
     corpus = given.documents if isinstance(given, Labelled) else join(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
+    metric = None
+    if chosen.distil is not None:
+        encoder = adapt(corpus, encoder, chosen, folder, reporter)
+    else:
+        metric = _train(encoder, given, chosen, folder, resume, processes, reporter)
+    with parallel.main_first():
+        if parallel.rank() == 0:
+            publish(encoder, folder, metric, reporter)
+    return encoder
+
+
+def _train(
+    encoder: Encoder,
+    given: list[Corpus] | Labelled,
+    chosen: Recipe,
+    folder: Path,
+    resume: bool,
+    processes: int | None,
+    reporter: Reporter,
+) -> str | None:
+    """Train an encoder in place; returns the metric that chose its weights, if there was one."""
     if isinstance(given, Labelled):
         prepared = prepare_labelled(given, encoder, chosen, processes, reporter)
     else:
@@ -100,13 +122,11 @@ def train(
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
     reporter.note(_describe(trainer, prepared))
     trainer.run(reporter)
-    if held_out is not None:
-        metric, best = chosen.selection.metric, trainer.state
-        reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out queries.")
-    with parallel.main_first():
-        if parallel.rank() == 0:
-            publish(encoder, folder, None if held_out is None else chosen.selection.metric, reporter)
-    return encoder
+    if held_out is None:
+        return None
+    metric, best = chosen.selection.metric, trainer.state
+    reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out queries.")
+    return metric
 
 
 def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Reporter) -> str:
@@ -118,7 +138,7 @@ def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Report
     """
     corpora = open_data(settings, data)
     if settings.views is None or isinstance(corpora, Labelled):
-        raise RecipeError("The recipe trains on labelled queries; look at their file instead.")
+        raise RecipeError("The recipe has no section views, and draws no pairs from a corpus to look at.")
     encoder = build_encoder(settings, join(corpora), None, reporter)
     prepared = prepare(corpora, encoder, settings, None, reporter)
     assert isinstance(prepared.examples, CorpusExamples)

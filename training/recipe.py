@@ -85,6 +85,25 @@ class Labels(Section):
     dev: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of the queries held out for selection")
 
 
+class Distil(Section):
+    """What a frozen encoder is adapted on: instead of views, to train a linear map on top of it.
+
+    The sections mixing and negatives, and of the objective all but the temperature, have no meaning for it.
+    """
+
+    pool: Annotated[int, Field(ge=2)] = Field(10_000, description="documents drawn, encoded once")
+    queries: Count = Field(2_500, description="pseudo-queries drawn, one a document: its name, or some words of it")
+    words: tuple[Count, Count] = Field((5, 12), description="words of a pseudo-query that is no name")
+    lexical: Annotated[float, Field(ge=0)] = Field(0.5, description="weight of BM25 in the teacher; the encoder's is 1")
+    candidates: Annotated[int, Field(ge=2)] = Field(50, description="documents a pseudo-query is to rank")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Distil:
+        if self.words[0] > self.words[1]:
+            raise ValueError(f"the range of words {list(self.words)} is empty; put the smaller end first.")
+        return self
+
+
 class Mixing(Section):
     """How often each of several corpora, or each value of a metadata field, is drawn from."""
 
@@ -169,6 +188,10 @@ class Selection(Section):
     pool: Count = Field(10_000, description="further documents that compete with them")
     metric: Literal["recall@10", "recall@100", "mrr@10", "ndcg@10"] = "mrr@10"
     patience: Count | None = Field(None, description="stop after this many evaluations without a better score")
+    average: tuple[Share, ...] = Field(
+        (), description="shares of the trained weights to average with those before training; the best is kept"
+    )
+    fallback: Share = Field(0.5, description="the share of `average` where there is nothing to choose by")
 
 
 class Recipe(Section):
@@ -181,6 +204,7 @@ class Recipe(Section):
     prompts: Prompts = Prompts()
     views: Views | None = Field(None, description="for training on a corpus")
     labels: Labels | None = Field(None, description="for training on labelled queries")
+    distil: Distil | None = Field(None, description="for adapting a pretrained encoder to a corpus")
     mixing: Mixing = Mixing.model_validate({})
     objective: Objective
     negatives: Negatives = Negatives.model_validate({})
@@ -192,8 +216,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        if (self.views is None) == (self.labels is None):
-            raise ValueError("give either the section views, to train on a corpus, or labels, to train on queries.")
+        if sum(section is not None for section in (self.views, self.labels, self.distil)) != 1:
+            raise ValueError(
+                "give either the section views, to train on a corpus, or labels, to train on queries, or distil, to "
+                "adapt a pretrained encoder to a corpus."
+            )
+        if self.distil is not None and self.encoder.family != "pretrained":
+            raise ValueError(f"distil adapts a pretrained encoder, not one of the family {self.encoder.family}.")
         if 0 < self.negatives.queue < self.batch.size:
             raise ValueError(
                 f"negatives.queue {self.negatives.queue} is smaller than batch.size {self.batch.size}; it must hold "

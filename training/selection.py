@@ -46,9 +46,13 @@ class HeldOut:
 
     def score(self, encoder: Encoder, dtype: str) -> Metrics:
         """Recall@10, Recall@100, MRR@10 and nDCG@10 of the encoder as it is now."""
+        return metrics(self.ranks(encoder, dtype), self.answers.lengths)
+
+    def ranks(self, encoder: Encoder, dtype: str) -> Ids:
+        """Rank of each answer for its query with the encoder as it is now, (A,)."""
         queries = encoder.embed(self.queries, dtype=dtype)
         documents = encoder.embed(self.documents, dtype=dtype)
-        return metrics(ranks(queries, documents, self.answers), self.answers.lengths)
+        return ranks(queries, documents, self.answers)
 
 
 def hold_out(corpus: Corpus, store: TokenStore, encoder: Encoder, settings: Selection, seed: int) -> HeldOut | None:
@@ -92,16 +96,21 @@ def ranks(queries: NDArray[np.float32], documents: NDArray[np.float32], answers:
 
 
 def metrics(found: Ids, answers: Ids) -> Metrics:
-    """Means over the queries from the ranks of all answers, (A,), and how many answers each query has, (Q,)."""
+    """Means over the queries of :func:`query_metrics`."""
+    return {name: float(values.mean()) for name, values in query_metrics(found, answers).items()}
+
+
+def query_metrics(found: Ids, answers: Ids) -> dict[str, NDArray[np.float64]]:
+    """Metrics of each query, (Q,), from the ranks of all answers, (A,), and how many answers each query has, (Q,)."""
     starts = np.cumsum(answers) - answers
     best = np.minimum.reduceat(found, starts)
     gains = np.where(found <= 10, 1 / np.log2(found + 1.0), 0.0)
     ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(answers, 10) - 1]
     return {
-        "recall@10": float((np.add.reduceat(found <= 10, starts, dtype=float) / answers).mean()),
-        "recall@100": float((np.add.reduceat(found <= 100, starts, dtype=float) / answers).mean()),
-        "mrr@10": float(np.where(best <= 10, 1 / best, 0.0).mean()),
-        "ndcg@10": float((np.add.reduceat(gains, starts) / ideal).mean()),
+        "recall@10": np.add.reduceat(found <= 10, starts, dtype=float) / answers,
+        "recall@100": np.add.reduceat(found <= 100, starts, dtype=float) / answers,
+        "mrr@10": np.where(best <= 10, 1 / best, 0.0),
+        "ndcg@10": np.add.reduceat(gains, starts) / ideal,
     }
 
 
