@@ -126,6 +126,8 @@ def _train(
         return None
     metric, best = chosen.selection.metric, trainer.state
     reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out queries.")
+    if chosen.selection.average:
+        reporter.note(f"Averaged with the start: a share of {trainer.share:g} of the training is kept.")
     return metric
 
 

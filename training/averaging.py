@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -37,35 +37,18 @@ def mean_weights(start: Weights, end: Weights, share: float) -> dict[str, Tensor
     }
 
 
-def best_share(scores: Mapping[float, NDArray[np.float64]], noise: float = NOISE) -> float:
-    """The share of the trained weights that does best, or 0 unless that is better than the start by more than noise.
+def admitted_share(tests: Sequence[Mapping[float, NDArray[np.float64]]], noise: float = NOISE) -> float:
+    """The share that does best in the last of several tests, of those that are ahead of the start in all of them.
 
     Args:
-        scores: Share → score of each of Q held-out queries, (Q,); share 0 is the start.
-        noise: Standard errors of the paired difference of the means that the best must be ahead.
-    """
-    best = max(sorted(scores), key=lambda share: scores[share].mean())
-    return best if is_ahead(scores[best], scores[0.0], noise) else 0.0
-
-
-def admitted_share(
-    agreement: Mapping[float, NDArray[np.float64]], found: Mapping[float, NDArray[np.float64]], fallback: float
-) -> float:
-    """The share that finds known items best, of those that are proven otherwise and find them no worse than the start.
-
-    Args:
-        agreement: Share → agreement with a teacher on each of P held-out pseudo-queries, (P,); to be ahead of share 0.
-        found: Share → score of each of Q known items, (Q,); empty if the corpus has none.
-        fallback: The largest share taken on agreement alone.
+        tests: For each test, share → score of each query, (Q,); share 0 is the start.
+        noise: Standard errors of the paired difference of the means that a share must be ahead.
 
     Returns:
         A share, 0 if none is admitted.
     """
-    proven = [share for share in sorted(agreement) if is_ahead(agreement[share], agreement[0.0])]
-    if not found:
-        return max((share for share in proven if share <= fallback), default=0.0)
-    harmless = [share for share in proven if found[share].mean() >= found[0.0].mean()]
-    return max(harmless, key=lambda share: found[share].mean(), default=0.0)
+    admitted = [share for share in sorted(tests[-1]) if all(is_ahead(of[share], of[0.0], noise) for of in tests)]
+    return max(admitted, key=lambda share: float(tests[-1][share].mean()), default=0.0)
 
 
 def is_ahead(ours: NDArray[np.float64], theirs: NDArray[np.float64], noise: float = NOISE) -> bool:

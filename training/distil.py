@@ -72,7 +72,7 @@ def mapped(vectors: Tensor, weight: Tensor, cosine: bool) -> Tensor:
 
 
 def teach(
-    pseudo: Pseudo, queries: Floats, documents: Floats, lexical: float, candidates: int, temperature: float
+    pseudo: Pseudo, queries: Tensor, documents: Tensor, lexical: float, candidates: int, temperature: float
 ) -> Lessons:
     """Rank the pool for all pseudo-queries.
 
@@ -92,7 +92,7 @@ def teach(
     for first in range(0, len(queries), BLOCK):
         block = slice(first, first + BLOCK)
         own = (np.arange(len(queries[block])), pseudo.own[block])
-        dense = queries[block] @ documents.T  # (B, N)
+        dense = (queries[block] @ documents.T).numpy()  # (B, N)
         hybrid = standardise(dense, own) + lexical * standardise(bm25(pseudo.queries[block]), own)
         hybrid[own] = -np.inf
         best = np.argsort(-hybrid, axis=1, kind="stable")[:, : min(candidates, len(documents) - 1)]  # (B, K)
@@ -104,7 +104,7 @@ def teach(
     scale = temperature * float(np.concatenate(spreads).mean()) + TINY
     targets = torch.softmax(torch.from_numpy(np.concatenate(scores)) / scale, 1)
     found = torch.from_numpy(np.concatenate(chosen))
-    return Lessons(torch.from_numpy(queries), torch.from_numpy(documents), found, targets, scale)
+    return Lessons(queries, documents, found, targets, scale)
 
 
 def standardise(scores: Floats, left_out: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Floats:

@@ -75,12 +75,7 @@ def with_map(encoder: Encoder, weight: Tensor) -> Encoder:
     Args:
         encoder: Its modules become part of the new encoder.
         weight: (D, D); a vector is multiplied by its transpose.
-
-    Raises:
-        RecipeError: The encoder is several joined ones, behind which no layer fits.
     """
-    if encoder.parts:
-        raise RecipeError("A joined encoder cannot be adapted; adapt its transformer, and boost that again.")
     first = encoder.stack[0]
     if isinstance(first, TermEmbedding):
         with torch.no_grad():

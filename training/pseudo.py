@@ -4,6 +4,9 @@
 2. A pseudo-query is, half the time each, what names a document of the pool (its title, or failing that its first
    sentence), or some consecutive words of its text. Where there is no such name, it is words.
 3. Its own document is no answer to it: it would be found by any system, and teaches nothing.
+
+Since training never sees a query together with its own document, finding that document is an independent test. A corpus
+whose documents have no names is tested on words cut out of them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
-from retriever.data.knownitem import split_query
+from retriever.data.knownitem import DOCUMENT_WORDS, LARGEST_PART, KnownItems, split_query
 from retriever.training.sampler import ORDER, VIEWS, generator
 
 NAMED = 0.5  # share of the pseudo-queries that are a document's name, where it has one
@@ -65,6 +68,26 @@ def pseudo_queries(corpus: Corpus, held_out: Ids, pool: int, count: int, words: 
     return Pseudo([document.content for document in documents], queries, np.array(own, np.int64))
 
 
+def cloze_items(corpus: Corpus, count: int, words: tuple[int, int], seed: int) -> KnownItems:
+    """Known items of a corpus without names: some words of a document, and the document without them.
+
+    Args:
+        corpus: Read twice.
+        count: Queries wanted; at most a tenth of the documents that are long enough is taken.
+        words: Least and largest number of words of a query; ten more are left.
+        seed: Of all draws.
+    """
+    long = [row for row, document in enumerate(corpus) if len(document.text.split()) >= words[1] + DOCUMENT_WORDS]
+    rows = np.sort(generator(ORDER, seed).permutation(long)[: min(count, len(long) // LARGEST_PART)]).astype(np.int64)
+    queries, documents = [], []
+    for row, document in zip(rows.tolist(), _rows(corpus, rows), strict=True):
+        text = document.text.split()
+        first, last = _some_words(text, words, generator(VIEWS, seed, row))
+        queries.append(" ".join(text[first:last]))
+        documents.append(" ".join(text[:first] + text[last:]))
+    return KnownItems(queries, documents, rows)
+
+
 def _query(document: Document, words: tuple[int, int], random: Random) -> str:
     """A document's name or some of its words."""
     name, rest = split_query(document)
@@ -72,9 +95,15 @@ def _query(document: Document, words: tuple[int, int], random: Random) -> str:
     if named and name and rest and len(name.split()) <= LONGEST:
         return name
     text = document.text.split()
+    first, last = _some_words(text, words, random)
+    return " ".join(text[first:last])
+
+
+def _some_words(text: list[str], words: tuple[int, int], random: Random) -> tuple[int, int]:
+    """Where some consecutive words begin and end."""
     length = min(int(random.integers(words[0], words[1] + 1)), len(text))
-    start = int(random.integers(0, len(text) - length + 1))
-    return " ".join(text[start : start + length])
+    first = int(random.integers(0, len(text) - length + 1))
+    return first, first + length
 
 
 def _rows(corpus: Iterable[Document], rows: Ids) -> list[Document]:

@@ -91,8 +91,8 @@ class Distil(Section):
     The sections mixing and negatives, and of the objective all but the temperature, have no meaning for it.
     """
 
-    pool: Annotated[int, Field(ge=2)] = Field(10_000, description="documents drawn, encoded once")
-    queries: Count = Field(2_500, description="pseudo-queries drawn, one a document: its name, or some words of it")
+    documents: Annotated[int, Field(ge=2)] = Field(10_000, description="drawn as the pool, encoded once")
+    pseudo_queries: Count = Field(2_500, description="drawn, one a document of the pool: its name, or some words of it")
     words: tuple[Count, Count] = Field((5, 12), description="words of a pseudo-query that is no name")
     lexical: Annotated[float, Field(ge=0)] = Field(0.5, description="weight of BM25 in the teacher; the encoder's is 1")
     candidates: Annotated[int, Field(ge=2)] = Field(50, description="documents a pseudo-query is to rank")
@@ -191,7 +191,9 @@ class Selection(Section):
     average: tuple[Share, ...] = Field(
         (), description="shares of the trained weights to average with those before training; the best is kept"
     )
-    fallback: Share = Field(0.5, description="the share of `average` where there is nothing to choose by")
+    fallback: Share = Field(
+        0.5, description="the share of them where there is nothing, or no title or sentence, to choose by"
+    )
 
 
 class Recipe(Section):

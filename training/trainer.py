@@ -9,7 +9,8 @@ Update t is a function of the state before it and of (seed, t):
 4. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
 Every ``selection.every`` updates, and before the first, the encoder is evaluated on held-out queries; the best weights
-are remembered and a checkpoint is written. Nothing random outlives a step, so a run that is killed and resumed ends
+are remembered and a checkpoint is written. In the end they may be averaged with those before training
+(:mod:`retriever.training.averaging`). Nothing random outlives a step, so a run that is killed and resumed ends
 with the same bytes as one that was not.
 """
 
@@ -35,6 +36,7 @@ from retriever.encoder import Encoder
 from retriever.errors import RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel, sampler
+from retriever.training.averaging import admitted_share, mean_weights
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
 from retriever.training.examples import Batch
@@ -45,6 +47,7 @@ from retriever.training.optimizers import build_optimizers, clip
 from retriever.training.prepare import Prepared
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import rate
+from retriever.training.selection import query_metrics
 
 LOG = "log.jsonl"
 TEXTS = 2**32  # keeps the dropout seeds of documents apart from those of queries
@@ -83,6 +86,10 @@ class Trainer:
         self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
         self.queue = Queue(queue, encoder.dimension, encoder.device) if queue else None
         self.state = State(data=f"{data.examples.fingerprint} {self.count}")
+        self.start = (
+            _weights(encoder) if recipe.selection.average else {}
+        )  # built anew, not saved, by a run that resumes
+        self.share = 1.0  # of the trained weights in those the encoder ends with
         self._tokens, self._since = 0, time.perf_counter()
 
     def resume(self) -> bool:
@@ -134,8 +141,10 @@ class Trainer:
                 if interrupted():
                     self._checkpoint()
                     raise TrainingInterrupted(self.folder, state.step)
-        if state.best:
+        if state.best and (state.best_step or not self.start):
             self.encoder.stack.load_state_dict(state.best)
+        if self.start:
+            self._average()
         self.encoder.stack.eval()
 
     def update(self, reporter: Reporter) -> dict[str, float]:
@@ -245,7 +254,7 @@ class Trainer:
             score = scores[self.recipe.selection.metric]
             if score > state.best_score:
                 state.best_score, state.best_step, state.stale = score, state.step, 0
-                state.best = {name: t.detach().cpu().clone() for name, t in self.encoder.stack.state_dict().items()}
+                state.best = _weights(self.encoder)
             else:
                 state.stale += 1
             self._log({"step": state.step, "evaluation": scores})
@@ -254,6 +263,26 @@ class Trainer:
             self._checkpoint()
         self._tokens, self._since = 0, time.perf_counter()
         return scores
+
+    def _average(self) -> None:
+        """Put the best average of the weights before and after training into the encoder; log what each share scores.
+
+        Those after training are the best step's, or the last one's if none was better than the start.
+        """
+        settings, end = self.recipe.selection, _weights(self.encoder)
+        share = settings.fallback
+        if self.held_out is not None:
+            scores = {}
+            for tried in sorted({0.0, *settings.average}):
+                self.encoder.stack.load_state_dict(mean_weights(self.start, end, tried))
+                found = query_metrics(
+                    self.held_out.ranks(self.encoder, self.recipe.dtype), self.held_out.answers.lengths
+                )
+                scores[tried] = found[settings.metric]
+                self._log({"share": tried, **{name: float(values.mean()) for name, values in found.items()}})
+            share = admitted_share([scores])
+        self.share = share
+        self.encoder.stack.load_state_dict(mean_weights(self.start, end, share))
 
     def _is_stale(self) -> bool:
         patience = self.recipe.selection.patience
@@ -279,6 +308,11 @@ class Trainer:
         if parallel.rank() == 0:
             with (self.folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+def _weights(encoder: Encoder) -> dict[str, Tensor]:
+    """A copy of an encoder's weights, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in encoder.stack.state_dict().items()}
 
 
 def _batch_size(wanted: int, examples: int) -> int:
