@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from encoders import MINILM
+from shared_data import SHARED, needs_shared
 
+from retriever.data.beir import load_beir
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer
@@ -16,6 +19,7 @@ from retriever.data.tokens import tokenise
 from retriever.encoder import Encoder
 from retriever.encoder.joined import join
 from retriever.errors import DataError, ModelError, OutputError, RecipeError, RetrieverError
+from retriever.eval.beir import evaluate_beir
 from retriever.reporting import Reporter
 from retriever.training import boost as module
 from retriever.training.api import train
@@ -365,3 +369,19 @@ def test_a_boosted_model_can_be_boosted_again(boosted, corpus, tmp_path):
     result = boost(boosted[1], corpus, tmp_path / "twice", static=boosted[1] / "part_1", **OPTIONS)
     assert result.encoder.dimension == 16 + 16 + 16
     assert Encoder.load(tmp_path / "twice").fingerprint == result.encoder.fingerprint
+
+
+@pytest.mark.slow
+@needs_shared
+def test_cranfield_boosted_is_no_worse_than_its_parts(tmp_path):
+    dataset = load_beir(SHARED / "beir" / "cranfield", "test")
+    minilm = Encoder.load(MINILM)
+    result = boost(minilm, dataset.corpus, tmp_path / "boosted", steps=300)
+    assert 0.2 <= result.weight <= 0.9
+    scores = [
+        evaluate_beir(encoder, dataset, modes=["dense"]).metrics["dense"]
+        for encoder in (result.encoder, minilm, result.encoder.parts[1])
+    ]
+    for metric in ("ndcg@10", "recall@100"):
+        joined, *alone = [values[metric] for values in scores]
+        assert joined >= max(alone) - 0.005, metric
