@@ -25,6 +25,7 @@ from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordToken
 from retriever.encoder.folder import load_stack, load_transformer, save_stack
 from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
 from retriever.encoder.loop import Report, embed, encode
+from retriever.encoder.normalised import normalise_input
 from retriever.encoder.static import Frequency, TermEmbedding, idf
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
 from retriever.errors import ModelError
@@ -78,13 +79,20 @@ class Encoder:
             )
 
     @classmethod
-    def load(cls, path_or_name: str | Path, device: str | None = None) -> Encoder:
+    def load(cls, path_or_name: str | Path, device: str | None = None, *, normalise_text: bool = False) -> Encoder:
         """Open a model folder or a hub name.
 
+        Args:
+            path_or_name: The model.
+            device: Such as ``cpu`` or ``cuda:0``; the best there is, if omitted.
+            normalise_text: Put the rules of :mod:`retriever.data.normalise` into its tokenizer, and into what is saved.
+
         Raises:
-            ModelError: There is no such model, or its files cannot be read.
+            ModelError: There is no such model, its files cannot be read, or its tokenizer cannot take the rules.
         """
         stack, path = load_stack(path_or_name, device)
+        if normalise_text:
+            normalise_input(stack)
         return cls(stack, path)
 
     @classmethod
