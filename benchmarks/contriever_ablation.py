@@ -40,7 +40,7 @@ from retriever.eval.significance import bootstrap_interval
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.tfidf import TfidfIndex
 from retriever.training.api import train
-from retriever.training.recipebook import load_recipe, to_yaml
+from retriever.training.recipebook import load_recipe, source
 
 NPL = Path(__file__).parents[2] / "shared" / "data" / "beir" / "npl"
 SHOWN = {"npl": ("ndcg@10", "recall@100"), "pydocs": ("recall@10", "recall@100", "mrr@10")}
@@ -76,7 +76,7 @@ def cached(folder: Path, task: BeirDataset, settings: str, make: Callable[[], di
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
-    record: dict[str, Any] = {"settings": settings, **make()}
+    record = make()
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(record))
     temporary.replace(path)
@@ -85,7 +85,8 @@ def cached(folder: Path, task: BeirDataset, settings: str, make: Callable[[], di
 
 def trained(task: BeirDataset, row: Row, seed: int, steps: int, folder: Path, reporter: RichReporter) -> dict[str, Any]:
     """Train a row with one seed and search: CPU seconds, and scores by query."""
-    recipe = load_recipe(RECIPE, row.settings(seed, steps))
+    settings = row.settings(seed, steps)
+    recipe = load_recipe(RECIPE, settings)
 
     def make() -> dict[str, Any]:
         began = time.process_time()
@@ -95,7 +96,7 @@ def trained(task: BeirDataset, row: Row, seed: int, steps: int, folder: Path, re
         found = evaluate_beir(encoder, task, depth=DEPTH, modes=["dense"])
         return {"seconds": seconds, "scores": _shown(task, found.runs["dense"])}
 
-    return cached(folder, task, to_yaml(recipe), make)
+    return cached(folder, task, source(RECIPE).read_text(encoding="utf-8") + json.dumps(settings, sort_keys=True), make)
 
 
 def control(task: BeirDataset, name: str, folder: Path) -> dict[str, Any]:
