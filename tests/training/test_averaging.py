@@ -183,7 +183,7 @@ def test_shares_out_of_range_are_refused(tmp_path, average):
         tiny.run("static", tmp_path / "run", overrides={"average": average})
 
 
-@pytest.mark.parametrize("family", ["static", "moco"])
+@pytest.mark.parametrize("family", ["static", pytest.param("moco", marks=pytest.mark.slow)])
 def test_killed_and_resumed_the_average_has_the_same_bytes(family, tmp_path):
     settings = {"average": [0, 0.3, 1], "queries": 0, "fallback": 0.3} if family == "moco" else AVERAGE
     tiny.run(family, tmp_path / "whole", overrides=settings)
