@@ -1,7 +1,7 @@
 """Evaluation on a BEIR data set: dense, BM25 and hybrid search side by side.
 
 1. Encode all documents and the judged queries; search exactly (no approximate index blurs the comparison).
-2. Search the same texts with BM25, and fuse the two rankings by standardised scores.
+2. Search the same texts with BM25, and fuse the two rankings by combined surprise.
 3. Drop the hit whose document id is the query's own id, as BEIR does: in ArguAna and Quora the queries are documents of
    the corpus, and finding oneself is no merit. The dropping comes before fusing, so that all modes see the same corpus.
 4. Score every run with trec_eval's metrics over all judged queries and put a bootstrap interval around each mean. All
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from retriever.data.beir import BeirDataset
+from retriever.data.normalise import normalise
 from retriever.encoder.encoder import Encoder, Similarity
 from retriever.errors import DataError
 from retriever.eval.judge import drop_identical, judge, to_run
@@ -81,6 +82,7 @@ def evaluate_beir(
     modes: Sequence[Mode] = MODES,
     similarity: Similarity | None = None,
     ignore_identical_ids: bool = True,
+    normalise_text: bool = False,
     dtype: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Results:
@@ -93,6 +95,7 @@ def evaluate_beir(
         modes: The rankings to evaluate, in the order in which tables show them.
         similarity: Similarity of the vectors, instead of the encoder's own.
         ignore_identical_ids: Drop the hit whose document id equals the query id.
+        normalise_text: Apply :func:`retriever.data.normalise.normalise` to documents and queries first, for all modes.
         dtype: Precision of encoding: ``float32``, ``bfloat16`` or ``auto``.
         progress: Called with the number of texts just encoded: all documents, then the judged queries.
 
@@ -115,6 +118,8 @@ def evaluate_beir(
     ids = [document.id for document in documents]
     texts = [document.content for document in documents]
     questions = [dataset.queries[query] for query in queries]
+    if normalise_text:
+        texts, questions = [list(map(normalise, some)) for some in (texts, questions)]
     k = min(depth + 1, len(ids))
 
     def rank(mode: str) -> Ranking:
@@ -128,7 +133,7 @@ def evaluate_beir(
 
     rankings = {mode: rank(mode) for mode in ("dense", "bm25") if mode in modes or "hybrid" in modes}
     if "hybrid" in modes:
-        rankings["hybrid"] = fuse([rankings["dense"], rankings["bm25"]], depth, method="zscore")
+        rankings["hybrid"] = fuse([rankings["dense"], rankings["bm25"]], depth)
     runs: dict[str, Run] = {mode: to_run(rankings[mode], queries, ids) for mode in modes}
     metrics, intervals = judge(runs, dataset.qrels)
     return Results(dataset.name, dataset.split, len(queries), metrics, intervals, runs)

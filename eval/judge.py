@@ -47,7 +47,8 @@ def drop_identical(ranking: Ranking, queries: Sequence[str], documents: Sequence
     dropped = ranking.rows == own[:, None]  # (Q, K)
     kept = np.argsort(dropped, axis=1, kind="stable")[:, :depth]  # the dropped hit goes last
     rows = np.where(dropped, -1, ranking.rows)
-    return Ranking(np.take_along_axis(rows, kept, axis=1), np.take_along_axis(ranking.scores, kept, axis=1))
+    scores = np.take_along_axis(ranking.scores, kept, axis=1)
+    return Ranking(np.take_along_axis(rows, kept, axis=1), scores, ranking.background)
 
 
 def judge(

@@ -7,7 +7,8 @@
 3. nDCG@k sums grade / log2(rank + 1) over the first k ranks (the gain is the grade itself) and divides by the same sum
    over the best possible order. Recall@k is the share of the relevant documents within the first k ranks. MRR@k is
    1 / rank of the first relevant document, zero beyond rank k. MAP is the mean, over all relevant documents, of the
-   precision at their ranks, zero for those not retrieved.
+   precision at their ranks, zero for those not retrieved. Capped recall, R_cap@k, divides the relevant documents within
+   the first k ranks by k where more than k are relevant (BEIR's measure for TREC-COVID); else it is Recall@k.
 4. The mean is over all judged queries: a judged query without hits counts as zero, an unjudged query not at all.
 
 The counting is trec_eval's own code (through pytrec_eval), in float64.
@@ -37,6 +38,8 @@ METRICS = {
     "recall@100": "recall_100",
     "mrr@10": "recip_rank",  # trec_eval has no cut here; score_run makes it
     "map": "map",
+    "mrr@100": "recip_rank",
+    "r_cap@100": "recall_100",  # score_run puts the cap in
 }
 """Our names → trec_eval's, in the order in which tables show them."""
 
@@ -89,7 +92,10 @@ def score_run(run: Mapping[str, Mapping[str, float]], qrels: Qrels) -> Scores:
         metric: np.array([found[query][measure] if query in found else 0.0 for query in queries])
         for metric, measure in METRICS.items()
     }
+    relevant = np.array([sum(grade >= 1 for grade in qrels[query].values()) for query in queries])
     values["mrr@10"][values["mrr@10"] < 1 / 10] = 0.0
+    values["mrr@100"][values["mrr@100"] < 1 / 100] = 0.0
+    values["r_cap@100"] *= np.maximum(relevant, 100) / 100
     return Scores(queries, values)
 
 

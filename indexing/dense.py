@@ -7,6 +7,8 @@
 3. Vectors are added in chunks, so that building holds the index and one chunk.
 4. Searches pass their parameters along and change nothing, so that threads can share an index. A file is opened as a
    memory map, which processes share.
+5. The background of a query's scores is taken from 4,096 documents spread evenly over the rows, or from all if there
+   are fewer.
 
 A query whose vector is zero (no known word) has no direction and no hits. Flat indexes are the same at every build;
 HNSW graphs only if built by one thread (``OMP_NUM_THREADS=1``).
@@ -25,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import DataError, IndexFolderError, OutputError
-from retriever.indexing.ranking import NO_HIT, Ranking, depth
+from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Similarity
@@ -35,6 +37,7 @@ Array = NDArray[np.float32]
 CHUNK = 16_384  # vectors added at a time
 EF_CONSTRUCTION = 100  # breadth of the walk that places a new document in a graph
 EF_SEARCH = 128  # breadth of the walk of a search, unless told otherwise
+SAMPLE = 4096  # documents that stand for all in the background of scores: mean and deviation to about 1 %
 FACTORY = re.compile(r"Flat|HNSW\d+(_SQfp16)?")
 
 # Since 1.15, FAISS compares this threshold with queries × dimension, and its default sends batches of up to hundreds
@@ -52,6 +55,7 @@ class DenseIndex:
 
     def __init__(self, index: faiss.Index, similarity: Similarity) -> None:
         self._index = index
+        self._sample: Array | None = None
         self.similarity = similarity
 
     @classmethod
@@ -109,6 +113,7 @@ class DenseIndex:
         """
         for start in range(0, len(vectors), CHUNK):
             self._index.add(self._prepared(vectors[start : start + CHUNK]))
+        self._sample = None
 
     def save(self, path: str | Path) -> None:
         """Write the index to a file.
@@ -142,11 +147,11 @@ class DenseIndex:
         if not self.is_exact:
             parameters = faiss.SearchParametersHNSW(efSearch=max(ef_search or EF_SEARCH, width))  # type: ignore[attr-defined]
         if not len(queries):
-            return Ranking.stack([], width)
+            return Ranking.stack([], width, self._background(queries))
         with _tuned(*queries.shape):
             scores, rows = self._index.search(queries, width, params=parameters)
         rows[~queries.any(axis=1)] = NO_HIT
-        return Ranking.sorted(rows, scores)
+        return Ranking.sorted(rows, scores, self._background(queries))
 
     @property
     def is_exact(self) -> bool:
@@ -160,6 +165,17 @@ class DenseIndex:
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+    def _background(self, queries: Array) -> Background:
+        """How the queries (Q, D) score a sample of the documents, which is read once."""
+        sample = self._sample
+        if sample is None:
+            rows = np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().astype(np.int64)
+            sample = self._sample = self._index.reconstruct_batch(rows)
+        scores = queries @ sample.T
+        return Background(
+            scores.mean(axis=1, dtype=np.float64), scores.std(axis=1, dtype=np.float64), np.ones(len(queries))
+        )
 
     def _prepared(self, vectors: Array) -> Array:
         """Checked vectors, of length 1 under cosine similarity."""

@@ -1,5 +1,15 @@
 """Fusion: several rankings of the same documents into one.
 
+Combined surprise (``fisher``, the default; Fisher 1932):
+1. A query scores most documents of a collection alike. This background is taken to be normal, with the mean and the
+   standard deviation of the query's scores over the whole collection.
+2. A hit whose score is z deviations above the mean would reach it by chance with probability p = 1 − Φ(z).
+3. What a search cannot look for is no evidence: z is multiplied by √κ, where κ is the share of the query that the
+   search knows. For BM25, words that no document holds bring it below 1, as in a question in another language.
+4. A document's fused score is Σ weight · −ln p over the rankings that found it.
+Since −ln p grows with z² / 2, a ranking in which few documents stand out decides the first places, and one that is
+lukewarm adds to the depth.
+
 Standardised scores (``zscore``):
 1. For each query, the scores of a ranking's hits are brought to mean 0 and standard deviation 1.
 2. A document that a ranking did not find gets that ranking's lowest standardised score.
@@ -16,22 +26,26 @@ Sums are in fp64, fused scores in fp32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 
 from retriever.errors import DataError
-from retriever.indexing.ranking import Hits, Ranking, best, depth
+from retriever.indexing.ranking import Background, Hits, Ranking, best, depth
 
-Fusion: TypeAlias = Literal["zscore", "rrf"]
+Fusion: TypeAlias = Literal["fisher", "zscore", "rrf"]
+
+TIED = 1e-6  # a deviation below this part of the scores is rounding: all documents score the same
 
 
 def fuse(
     rankings: Sequence[Ranking],
     k: int,
     *,
-    method: Fusion = "zscore",
+    method: Fusion = "fisher",
     weights: Sequence[float] | None = None,
     rrf_k: float = 60,
 ) -> Ranking:
@@ -40,7 +54,7 @@ def fuse(
     Args:
         rankings: Rankings of Q queries each, of any width.
         k: Hits wanted.
-        method: ``zscore`` or ``rrf``.
+        method: ``fisher``, ``zscore`` or ``rrf``.
         weights: Weight of each ranking; 1 each if not given.
         rrf_k: What is added to the ranks of ``rrf``.
 
@@ -48,11 +62,11 @@ def fuse(
         Rows and fused scores, (Q, k) or as wide as all the rankings together where that is less.
 
     Raises:
-        DataError: There are no rankings, they differ in queries, the weights differ in number, the method is unknown,
-            or ``k`` is below 1.
+        DataError: There are no rankings, they differ in queries, the weights differ in number, the method is unknown
+            or needs a background that a ranking does not have, or ``k`` is below 1.
     """
-    if method not in ("zscore", "rrf"):
-        raise DataError(f"The fusion {method!r} is unknown: choose zscore or rrf.")
+    if method not in get_args(Fusion):
+        raise DataError(f"The fusion {method!r} is unknown: choose fisher, zscore or rrf.")
     if len({len(ranking) for ranking in rankings}) != 1:
         raise DataError(
             f"Fusion needs rankings of the same queries, not of {[len(ranking) for ranking in rankings]} queries."
@@ -61,34 +75,59 @@ def fuse(
         weights = [1.0] * len(rankings)
     if len(weights) != len(rankings):
         raise DataError(f"{len(rankings)} rankings need as many weights, not {len(weights)}.")
+    if method == "fisher" and any(ranking.background is None for ranking in rankings):
+        raise DataError(
+            "The fusion fisher needs rankings with the background of their scores, as searches give them: choose "
+            "zscore or rrf for others."
+        )
     width = depth(k, sum(ranking.rows.shape[1] for ranking in rankings))
-    found = ([ranking.hits(query) for ranking in rankings] for query in range(len(rankings[0])))
-    return Ranking.stack((_fuse_hits(hits, weights, width, method, rrf_k) for hits in found), width)
+    fused = (
+        _sum([_part(ranking, query, method, rrf_k) for ranking in rankings], weights, width)
+        for query in range(len(rankings[0]))
+    )
+    return Ranking.stack(fused, width)
 
 
-def _fuse_hits(lists: list[Hits], weights: Sequence[float], k: int, method: Fusion, rrf_k: float) -> Hits:
-    """Fuse the hits of one query."""
-    candidates = np.unique(np.concatenate([rows for rows, _ in lists]))  # (M,)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one ranking says about one query."""
+
+    rows: NDArray[np.int64]  # (H,)
+    values: NDArray[np.float64]  # (H,)
+    missing: float  # of a document that is not there
+
+
+def _sum(parts: Sequence[_Part], weights: Sequence[float], k: int) -> Hits:
+    """The best hits of one query."""
+    candidates = np.unique(np.concatenate([part.rows for part in parts]))  # (M,)
     fused = np.zeros(len(candidates))
-    for (rows, scores), weight in zip(lists, weights, strict=True):
-        if len(rows):
-            values, missing = _standardised(scores) if method == "zscore" else _reciprocal(len(rows), rrf_k)
-            part = np.full(len(candidates), missing)
-            part[np.searchsorted(candidates, rows)] = values
-            fused += weight * part
+    for part, weight in zip(parts, weights, strict=True):
+        if len(part.rows):
+            values = np.full(len(candidates), part.missing)
+            values[np.searchsorted(candidates, part.rows)] = part.values
+            fused += weight * values
     return best(candidates, fused.astype(np.float32), k)
 
 
-def _standardised(scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Standardised scores (H,) and the score of a document that is missing."""
+def _part(ranking: Ranking, query: int, method: Fusion, rrf_k: float) -> _Part:
+    rows, scores = ranking.hits(query)
     values = scores.astype(np.float64)
-    if values.min() == values.max():
-        return np.zeros(len(values)), -1.0
-    values -= values.mean()
-    values /= values.std()
-    return values, float(values.min())
+    if method == "rrf":
+        return _Part(rows, 1.0 / (rrf_k + np.arange(1, len(rows) + 1, dtype=np.float64)), 0.0)
+    if method == "fisher" and ranking.background is not None:
+        return _Part(rows, _surprise(values, ranking.background, query), 0.0)
+    if not len(rows) or values.min() == values.max():
+        return _Part(rows, np.zeros(len(rows)), -1.0)
+    values = (values - values.mean()) / values.std()
+    return _Part(rows, values, float(values.min()))
 
 
-def _reciprocal(hits: int, rrf_k: float) -> tuple[NDArray[np.float64], float]:
-    """Reciprocal ranks (H,) and the score of a document that is missing."""
-    return 1.0 / (rrf_k + np.arange(1, hits + 1, dtype=np.float64)), 0.0
+def _surprise(scores: NDArray[np.float64], background: Background, query: int) -> NDArray[np.float64]:
+    """−ln p of each score (H,)."""
+    mean, deviation = background.mean[query], background.deviation[query]
+    if deviation <= TIED * abs(mean):
+        z = np.zeros(len(scores))
+    else:
+        z = (scores - mean) / deviation * np.sqrt(background.known[query])
+    surprise: NDArray[np.float64] = -log_ndtr(-z)
+    return surprise

@@ -164,12 +164,12 @@ class Index:
         with self._encoding:
             return self._open_encoder()
 
-    def search(self, query: str, k: int = 10, mode: Mode = "hybrid", fusion: Fusion = "zscore") -> list[Hit]:
+    def search(self, query: str, k: int = 10, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> list[Hit]:
         """The best documents for a query; see :meth:`search_many`."""
         return self.search_many([query], k, mode, fusion)[0]
 
     def search_many(
-        self, queries: Sequence[str], k: int = 10, mode: Mode = "hybrid", fusion: Fusion = "zscore"
+        self, queries: Sequence[str], k: int = 10, mode: Mode = "hybrid", fusion: Fusion = "fisher"
     ) -> list[list[Hit]]:
         """The best documents for each of several queries, cheaper than one search after the other.
 
@@ -177,7 +177,7 @@ class Index:
             queries: The queries.
             k: Hits wanted; a query can have fewer.
             mode: ``hybrid``, ``dense`` or ``bm25``.
-            fusion: How ``hybrid`` fuses, ``zscore`` or ``rrf``; see :mod:`retriever.indexing.hybrid`.
+            fusion: How ``hybrid`` fuses, ``fisher``, ``zscore`` or ``rrf``; see :mod:`retriever.indexing.hybrid`.
 
         Returns:
             For each query its hits, best first.
@@ -191,7 +191,7 @@ class Index:
         documents = dict(zip(rows.tolist(), self._store.get(rows), strict=True))
         return [_hits(ranking, query, documents) for query in range(len(queries))]
 
-    def rank(self, queries: Sequence[str], k: int, mode: Mode = "hybrid", fusion: Fusion = "zscore") -> Ranking:
+    def rank(self, queries: Sequence[str], k: int, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> Ranking:
         """Like :meth:`search_many`, but rows and scores (Q, K) instead of documents."""
         for query in queries:
             if not query.strip():

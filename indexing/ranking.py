@@ -3,6 +3,7 @@
 1. A ranking holds K hits for each of Q queries: row numbers of documents and their scores.
 2. Hits stand by falling score; hits of equal score by rising row, so that the same scores always give the same ranking.
 3. Where a query has fewer than K hits, the rest are "no hit": row −1, score −∞.
+4. A ranking may tell the background of its scores: how a query scores the documents of the whole collection.
 """
 
 from __future__ import annotations
@@ -23,14 +24,24 @@ NO_HIT = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Background:
+    """The scores of all documents, hits or not, for each of Q queries."""
+
+    mean: NDArray[np.float64]  # (Q,)
+    deviation: NDArray[np.float64]  # (Q,)
+    known: NDArray[np.float64]  # (Q,), share of the query that the search can look for, from 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """The hits of Q queries, best first; row −1 with score −∞ is no hit."""
 
     rows: NDArray[np.int64]  # (Q, K)
     scores: NDArray[np.float32]  # (Q, K)
+    background: Background | None = None
 
     @classmethod
-    def stack(cls, hits: Iterable[Hits], k: int) -> Ranking:
+    def stack(cls, hits: Iterable[Hits], k: int, background: Background | None = None) -> Ranking:
         """Pad the hits of each query, at most ``k``, to width ``k``."""
         hits = list(hits)
         rows = np.full((len(hits), k), NO_HIT, np.int64)
@@ -38,7 +49,7 @@ class Ranking:
         for query, (found, values) in enumerate(hits):
             rows[query, : len(found)] = found
             scores[query, : len(found)] = values
-        return cls(rows, scores)
+        return cls(rows, scores, background)
 
     @classmethod
     def of_scores(cls, scores: NDArray[np.float32], k: int) -> Ranking:
@@ -52,11 +63,13 @@ class Ranking:
         return cls.stack((best(everything, row, width) for row in scores), width)
 
     @classmethod
-    def sorted(cls, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Ranking:
+    def sorted(
+        cls, rows: NDArray[np.int64], scores: NDArray[np.float32], background: Background | None = None
+    ) -> Ranking:
         """Put hits (Q, K) into order; whatever has row −1 becomes no hit."""
         scores = np.where(rows == NO_HIT, np.float32(-np.inf), scores)
         order = np.lexsort((rows, -scores), axis=1)
-        return cls(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1))
+        return cls(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1), background)
 
     def hits(self, query: int) -> Hits:
         """The hits of one query, without the padding."""

@@ -25,6 +25,7 @@ class Mode(str, Enum):
 class Fusion(str, Enum):
     """How hybrid search fuses."""
 
+    fisher = "fisher"
     zscore = "zscore"
     rrf = "rrf"
 
@@ -34,7 +35,7 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for; - reads it from standard input.")],
     k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Hits to show.")] = 10,
     mode: Annotated[Mode, typer.Option(help="hybrid, dense or bm25.")] = Mode.hybrid,
-    fusion: Annotated[Fusion, typer.Option(help="Of hybrid: zscore or rrf.")] = Fusion.zscore,
+    fusion: Annotated[Fusion, typer.Option(help="Of hybrid: fisher, zscore or rrf.")] = Fusion.fisher,
     model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
     json: options.Json = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import encoders
 import numpy as np
@@ -19,7 +20,7 @@ from retriever.eval.metrics import METRICS, score_run
 from retriever.eval.runs import read_run
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
-from retriever.indexing.ranking import Ranking
+from retriever.indexing.ranking import Background, Ranking
 
 TEXTS = [
     "documents and vectors",
@@ -52,9 +53,10 @@ def test_all_modes_equal_the_parts_put_together(encoder, dataset):
     results = evaluate_beir(encoder, dataset)
     questions = ["quick dogs", "close documents", "unknowable"]
     bm25 = Bm25Index.build(TEXTS).search(questions, 7)
-    vectors = encoder.encode(questions, "query") @ encoder.encode(TEXTS).T
-    vectors[2] = -np.inf  # no known word, no vector, no hit
-    dense = Ranking.of_scores(vectors, 7)
+    scores = encoder.encode(questions, "query") @ encoder.encode(TEXTS).T
+    background = Background(scores.mean(axis=1), scores.std(axis=1), np.ones(3))
+    scores[2] = -np.inf  # no known word, no vector, no hit
+    dense = replace(Ranking.of_scores(scores, 7), background=background)
     expected = {"dense": dense, "bm25": bm25, "hybrid": fuse([dense, bm25], 7)}
     assert list(results.metrics) == list(results.runs) == ["dense", "bm25", "hybrid"]
     for mode, ranking in expected.items():

@@ -11,7 +11,7 @@ from retriever.errors import DataError
 from retriever.eval.judge import drop_identical, judge, to_run
 from retriever.eval.metrics import score_run
 from retriever.eval.significance import bootstrap_interval
-from retriever.indexing.ranking import Ranking
+from retriever.indexing.ranking import Background, Ranking
 
 DOCUMENTS = ["a", "b", "c", "d", "e"]
 
@@ -20,7 +20,7 @@ def ranking_of(*queries):
     """A ranking of five documents a query, from rows, scores 5, 4, 3 …; −1 is no hit."""
     rows = np.array(queries, np.int64)
     scores = np.where(rows < 0, -np.inf, np.arange(5, 5 - rows.shape[1], -1)).astype(np.float32)
-    return Ranking(rows, scores)
+    return Ranking(rows, scores, Background(*np.ones((3, len(rows)))))
 
 
 def test_rows_get_their_names_and_padding_goes():
@@ -43,7 +43,9 @@ def test_queries_and_rankings_must_match():
 def test_dropping_equals_plain_loops(queries, ids, depth):
     rows = [[row if place < hits else -1 for place, row in enumerate(order)] for order, hits in queries]
     ids = ids[: len(rows)]
-    dropped = drop_identical(ranking_of(*rows), ids, DOCUMENTS, depth)
+    ranking = ranking_of(*rows)
+    dropped = drop_identical(ranking, ids, DOCUMENTS, depth)
+    assert dropped.background is ranking.background
     for number, (found, own) in enumerate(zip(rows, ids, strict=True)):
         expected = [(row, 5.0 - place) for place, row in enumerate(found) if row >= 0 and DOCUMENTS[row] != own]
         kept, scores = dropped.hits(number)

@@ -23,15 +23,17 @@ def oracle(hits: dict[str, float], judged: dict[str, int]) -> dict[str, float]:
     grades = [max(0, judged.get(document, 0)) for document in ranking]
     relevant = sum(grade >= 1 for grade in judged.values())
 
-    dcg = ideal = first = precisions = 0.0
+    dcg = ideal = precisions = 0.0
+    first = {10: 0.0, 100: 0.0}
     for rank, grade in enumerate(grades[:10], start=1):
         dcg += grade / math.log2(rank + 1)
     for rank, grade in enumerate(sorted(judged.values(), reverse=True)[:10], start=1):
         ideal += max(0, grade) / math.log2(rank + 1)
-    for rank, grade in enumerate(grades[:10], start=1):
-        if grade >= 1:
-            first = 1 / rank
-            break
+    for depth in first:
+        for rank, grade in enumerate(grades[:depth], start=1):
+            if grade >= 1:
+                first[depth] = 1 / rank
+                break
     found = 0
     for rank, grade in enumerate(grades, start=1):
         if grade >= 1:
@@ -41,8 +43,10 @@ def oracle(hits: dict[str, float], judged: dict[str, int]) -> dict[str, float]:
         "ndcg@10": dcg / ideal if ideal else 0.0,
         "recall@10": sum(grade >= 1 for grade in grades[:10]) / relevant if relevant else 0.0,
         "recall@100": sum(grade >= 1 for grade in grades[:100]) / relevant if relevant else 0.0,
-        "mrr@10": first,
+        "mrr@10": first[10],
         "map": precisions / relevant if relevant else 0.0,
+        "mrr@100": first[100],
+        "r_cap@100": sum(grade >= 1 for grade in grades[:100]) / min(100, relevant) if relevant else 0.0,
     }
 
 
@@ -74,6 +78,23 @@ def test_reciprocal_rank_is_cut_after_ten_ranks(rank):
     scores = score_run(run, {"q": {f"d{rank:02}": 1}})
     assert scores.means["mrr@10"] == (1 / rank if rank <= 10 else 0.0)
     assert scores.means["map"] == 1 / rank
+
+
+@pytest.mark.parametrize("rank", [1, 10, 11, 99, 100, 101])
+def test_the_deeper_reciprocal_rank_is_cut_after_a_hundred_ranks(rank):
+    run = {"q": {f"d{place:03}": -float(place) for place in range(1, 150)}}
+    assert score_run(run, {"q": {f"d{rank:03}": 1}}).means["mrr@100"] == (1 / rank if rank <= 100 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("relevant", "hits", "capped"), [(400, 30, 0.3), (400, 150, 1.0), (80, 20, 0.25), (100, 7, 0.07)]
+)
+def test_recall_is_capped_where_more_are_relevant_than_fit(relevant, hits, capped):
+    qrels = {"q": {f"d{number}": 1 for number in range(relevant)} | {"judged, not relevant": 0}}
+    run = {"q": {f"d{number}": 1.0 for number in range(hits)}}
+    means = score_run(run, qrels).means
+    assert means["r_cap@100"] == pytest.approx(capped)
+    assert means["recall@100"] == pytest.approx(min(hits, 100) / relevant)
 
 
 def test_gains_are_the_grades_themselves():

@@ -43,6 +43,18 @@ def test_scores_equal_the_formula(texts, k1, b):
         np.testing.assert_allclose(scores, [expected[row] for row in rows], rtol=1e-5)
 
 
+def test_the_background_counts_every_document_and_how_much_of_the_query_is_known(texts):
+    queries = ["quill heron", "quill unheard of", "unheard", "?!"]
+    background = Bm25Index.build(texts).search(queries, 5).background
+    for query, text in enumerate(queries):
+        scores = lucene_bm25(text, texts, 1.5, 0.75)
+        assert background.mean[query] == pytest.approx(np.mean(scores), rel=1e-5)
+        assert background.deviation[query] == pytest.approx(np.std(scores), rel=1e-5)
+    holding = sum("quill" in WordAnalyzer()(text) for text in texts)
+    rare, unknown = (math.log(1 + (len(texts) - n + 0.5) / (n + 0.5)) for n in (holding, 0))
+    assert background.known.tolist() == pytest.approx([1, rare / (rare + 2 * unknown), 0, 0])
+
+
 def test_a_smaller_k_gives_the_head_of_the_same_ranking(texts):
     index = Bm25Index.build(texts)
     everything = index.search(["ember grove"], len(texts))

@@ -43,6 +43,40 @@ def test_flat_search_is_exact(similarity, queries, monkeypatch):
         np.testing.assert_allclose(ranking.scores[query], scores, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "HNSW32_SQfp16"])
+def test_the_background_is_that_of_all_documents(similarity, factory, tmp_path):
+    documents, queries = gaussian(90, 8) + 0.3, gaussian(4, 8, seed=1)
+    index = DenseIndex.build(documents[:50], similarity, factory)
+    index.search(queries, 3)
+    index.add(documents[50:])  # the background must not remember the first fifty
+    index.save(tmp_path / "index")
+    for found in (index, DenseIndex.open(tmp_path / "index", similarity)):
+        background = found.search(queries, 3).background
+        scores = np.array(
+            [
+                [score for _, score in sorted(zip(*query, strict=True))]
+                for query in nearest(documents, queries, similarity, 90)
+            ]
+        )
+        tolerance = 1e-2 if factory.endswith("fp16") else 1e-5
+        np.testing.assert_allclose(background.mean, scores.mean(axis=1), atol=tolerance)
+        np.testing.assert_allclose(background.deviation, scores.std(axis=1), atol=tolerance)
+        assert background.known.tolist() == [1] * 4
+    assert len(index.search(np.empty((0, 8), np.float32), 3).background.mean) == 0
+
+
+def test_a_sample_stands_for_many_documents(monkeypatch):
+    documents, queries = gaussian(5_000, 8) + 0.3, gaussian(3, 8, seed=1)
+    documents[2_500:] += 1  # two halves, of which an even spread sees both
+    whole = DenseIndex.build(documents, "dot").search(queries, 3).background
+    monkeypatch.setattr(dense, "SAMPLE", 500)
+    sample = DenseIndex.build(documents, "dot").search(queries, 3).background
+    assert (sample.mean != whole.mean).all()
+    np.testing.assert_allclose(sample.mean, whole.mean, atol=0.15 * whole.deviation.max())
+    np.testing.assert_allclose(sample.deviation, whole.deviation, rtol=0.1)
+
+
 @pytest.mark.parametrize("factory", ["HNSW32", "HNSW16", "HNSW32_SQfp16"])
 def test_graphs_find_nearly_everything(factory):
     basis = gaussian(24, 64, seed=5)  # texts' vectors fill few dimensions

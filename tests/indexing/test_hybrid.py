@@ -10,17 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.errors import DataError
+from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.dense import DenseIndex
 from retriever.indexing.hybrid import fuse
-from retriever.indexing.ranking import Ranking, best
+from retriever.indexing.ranking import Background, Ranking, best
+
+METHODS = ["fisher", "zscore", "rrf"]
 
 
-def ranking_of(*queries, width=None):
-    """A ranking from one {row: score} a query."""
+def ranking_of(*queries, width=None, mean=0.0, deviation=1.0, known=1.0):
+    """A ranking from one {row: score} a query; the background is the same for all queries."""
     hits = [
         best(np.array(sorted(found), np.int64), np.array([found[row] for row in sorted(found)], np.float32), len(found))
         for found in queries
     ]
-    return Ranking.stack(hits, width or max([1, *map(len, queries)]))
+    background = Background(*(np.full(len(queries), value) for value in (mean, deviation, known)))
+    return Ranking.stack(hits, width or max([1, *map(len, queries)]), background)
+
+
+def fisher_loops(lists, weights, backgrounds):
+    """{row: fused score} of one query."""
+    fused = {}
+    for found, weight, (mean, deviation, known) in zip(lists, weights, backgrounds, strict=True):
+        for row, score in found.items():
+            z = math.sqrt(known) * (score - mean) / deviation
+            fused[row] = fused.get(row, 0.0) - weight * math.log(math.erfc(z / math.sqrt(2)) / 2)
+    return fused
 
 
 def zscore_loops(lists, weights):
@@ -64,11 +79,24 @@ def check(fused, expected, k):
         assert not left or max(left) <= values.min() + 1e-5
 
 
+scores_around = st.tuples(st.integers(-4, 4).map(float), st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([0, 0.3, 1]))
+
+
+@settings(deadline=None)
+@given(queries, weighting, st.integers(1, 35), st.tuples(scores_around, scores_around, scores_around))
+def test_combined_surprise_equals_plain_loops(lists, weights, k, backgrounds):
+    rankings = [
+        ranking_of(*column, mean=mean, deviation=deviation, known=known)
+        for column, (mean, deviation, known) in zip(zip(*lists, strict=True), backgrounds, strict=True)
+    ]
+    check(fuse(rankings, k, weights=weights), [fisher_loops(query, weights, backgrounds) for query in lists], k)
+
+
 @settings(deadline=None)
 @given(queries, weighting, st.integers(1, 35))
 def test_standardised_scores_equal_plain_loops(lists, weights, k):
     rankings = [ranking_of(*column) for column in zip(*lists, strict=True)]
-    check(fuse(rankings, k, weights=weights), [zscore_loops(query, weights) for query in lists], k)
+    check(fuse(rankings, k, method="zscore", weights=weights), [zscore_loops(query, weights) for query in lists], k)
 
 
 @settings(deadline=None)
@@ -81,15 +109,16 @@ def test_reciprocal_ranks_equal_plain_loops(lists, weights, k, constant):
 
 @settings(deadline=None)
 @given(hits, hits, st.sampled_from([2, 0.5, 8]), st.integers(-8, 8))
-def test_standardised_scores_ignore_scale_and_shift(first, second, scale, shift):
+def test_scale_and_shift_of_the_scores_do_not_matter(first, second, scale, shift):
     moved = {row: scale * score + shift for row, score in second.items()}
-    a = fuse([ranking_of(first), ranking_of(second)], 30)
-    b = fuse([ranking_of(first), ranking_of(moved)], 30)
-    np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-5)
+    for method in ("fisher", "zscore"):
+        a = fuse([ranking_of(first), ranking_of(second)], 30, method=method)
+        b = fuse([ranking_of(first), ranking_of(moved, mean=shift, deviation=scale)], 30, method=method)
+        np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None)
-@given(hits, st.sampled_from(["zscore", "rrf"]))
+@given(hits, st.sampled_from(METHODS))
 def test_fusing_a_ranking_with_itself_or_with_nothing_keeps_its_order(found, method):
     ranking = ranking_of(found)
     empty = ranking_of({})
@@ -100,20 +129,56 @@ def test_fusing_a_ranking_with_itself_or_with_nothing_keeps_its_order(found, met
 
 
 def test_a_lone_hit_of_one_ranking_counts():
-    dense = ranking_of({1: 0.50, 2: 0.49, 3: 0.48, 4: 0.47})
-    words = ranking_of({2: 7.0})
-    assert fuse([dense, words], 4).rows.tolist() == [[2, 1, 3, 4]]
+    dense = ranking_of({1: 0.50, 2: 0.49, 3: 0.48, 4: 0.47}, mean=0.3, deviation=0.1)
+    words = ranking_of({2: 7.0}, mean=0.1, deviation=1.0)
+    for method in METHODS:
+        assert fuse([dense, words], 4, method=method).rows.tolist() == [[2, 1, 3, 4]]
+
+
+def test_the_ranking_in_which_a_document_stands_out_decides():
+    lukewarm = ranking_of({1: 2.2, 2: 2.1, 3: 2.0})
+    sure = ranking_of({3: 6.0, 2: 2.0, 1: 1.9})
+    assert fuse([lukewarm, sure], 3).rows.tolist() == [[3, 1, 2]]
+    assert fuse([lukewarm, sure], 1, method="rrf").rows.tolist() != [[2]]
+
+
+def test_what_a_search_does_not_know_counts_for_nothing():
+    dense, words = {1: 3.0, 2: 2.0}, {2: 9.0, 1: 1.0}
+    assert fuse([ranking_of(dense), ranking_of(words)], 2).rows.tolist() == [[2, 1]]
+    assert fuse([ranking_of(dense), ranking_of(words, known=0.01)], 2).rows.tolist() == [[1, 2]]
+
+
+def test_scores_without_deviation_say_nothing():
+    tied = ranking_of({1: 0.7, 2: 0.7}, mean=0.7, deviation=1e-9)
+    assert fuse([tied, ranking_of({2: 3.0, 1: 2.0})], 2).rows.tolist() == [[2, 1]]
+    np.testing.assert_allclose(fuse([tied], 2).scores, math.log(2), rtol=1e-6)
+
+
+def test_scores_of_any_size_stay_finite():
+    fused = fuse([ranking_of({1: 1e6, 2: 3.0, 3: -1e6}), ranking_of({1: 40.0})], 3)
+    assert np.isfinite(fused.scores).all()
+    assert fused.rows.tolist() == [[1, 2, 3]]
+
+
+def test_a_question_in_unknown_words_is_left_to_the_vectors():
+    """The only known word of the question is frequent in the wrong text."""
+    texts = ["the river runs north", "der die das is is", "stone and wood", "a quiet valley", "birds of the coast"]
+    vectors = np.eye(5, dtype=np.float32)
+    dense = DenseIndex.build(vectors).search(np.array([[1, 0.2, 0, 0, 0]], np.float32), 5)
+    words = Bm25Index.build(texts).search(["wo ist der fluss geblieben"], 5)
+    assert words.rows[0, 0] == 1
+    assert fuse([dense, words], 5).rows[0, 0] == 0
 
 
 def test_equal_scores_stand_by_rising_row():
     first, second = ranking_of({5: 2.0, 9: 1.0}), ranking_of({9: 2.0, 5: 1.0})
-    for method in ("zscore", "rrf"):
+    for method in METHODS:
         assert fuse([first, second], 2, method=method).rows.tolist() == [[5, 9]]
 
 
 def test_no_hits_at_all_give_no_hits():
     assert fuse([ranking_of({}), ranking_of({})], 2).rows.tolist() == [[-1, -1]]
-    assert len(fuse([Ranking.stack([], 3)] * 2, 2)) == 0
+    assert len(fuse([ranking_of(width=3)] * 2, 2)) == 0
 
 
 def test_the_width_is_k_or_all_there_can_be():
@@ -129,8 +194,10 @@ def test_a_weight_moves_the_fusion():
 
 def test_mistakes_are_refused():
     one, two = ranking_of({1: 1.0}), ranking_of({1: 1.0}, {2: 1.0})
-    with pytest.raises(DataError, match="'max' is unknown: choose zscore or rrf"):
+    with pytest.raises(DataError, match="'max' is unknown: choose fisher, zscore or rrf"):
         fuse([one], 1, method="max")
+    with pytest.raises(DataError, match="needs rankings with the background of their scores"):
+        fuse([one, Ranking(one.rows, one.scores)], 1)
     with pytest.raises(DataError, match=r"the same queries, not of \[1, 2\]"):
         fuse([one, two], 1)
     with pytest.raises(DataError, match="the same queries"):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Hit, Index
 from retriever.indexing.manifest import Manifest
-from retriever.indexing.ranking import Ranking
+from retriever.indexing.ranking import Background, Ranking
 
 QUERY = "heron and quill"
 MODES = ["hybrid", "dense", "bm25"]
@@ -50,7 +51,9 @@ def exact(encoder, documents):
     """Rankings of QUERY, computed beside the index."""
     contents = [document.content for document in documents]
     vectors, query = encoder.encode(contents), encoder.encode([QUERY], "query")
-    dense = Ranking.of_scores(query @ vectors.T, 120)  # the encoder ends with a normalisation
+    scores = query @ vectors.T  # the encoder ends with a normalisation
+    background = Background(scores.mean(axis=1), scores.std(axis=1), np.ones(1))
+    dense = replace(Ranking.of_scores(scores, 120), background=background)
     bm25 = Bm25Index.build(contents).search([QUERY], 120)
     return {"dense": dense, "bm25": bm25, "hybrid": fuse([dense, bm25], 120)}
 
@@ -126,7 +129,7 @@ def test_an_empty_query_is_refused(index, query, mode):
 def test_other_mistakes_of_a_search_are_refused(index):
     with pytest.raises(DataError, match="'sparse' is unknown: choose hybrid, dense or bm25"):
         index.search(QUERY, mode="sparse")
-    with pytest.raises(DataError, match="'max' is unknown: choose zscore or rrf"):
+    with pytest.raises(DataError, match="'max' is unknown: choose fisher, zscore or rrf"):
         index.search(QUERY, fusion="max")
     for mode in MODES:
         with pytest.raises(DataError, match="k is 0"):
