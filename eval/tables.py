@@ -1,6 +1,7 @@
 """Tables of results: one row a system, one column a metric, the best of each column marked.
 
-The inputs are those of `Results`: row → metric → value, and row → metric → (low, high).
+The inputs are those of `Results`: row → metric → value, and row → metric → (low, high). A summary of several data sets
+has one row a data set.
 """
 
 from __future__ import annotations
@@ -65,6 +66,36 @@ def metrics_table(metrics: Metrics, intervals: Intervals | None = None, *, title
             )
             for metric in columns(metrics)
         ]
+        table.add_row(Text(row), *cells)
+    return table
+
+
+def summary_table(found: Mapping[str, Metrics], shown: Sequence[str], *, title: str | None = None) -> Table:
+    """One row a data set, one column a metric and mode; the best mode of each row and metric is marked.
+
+    Args:
+        found: Row (a data set, or a mean over data sets) → mode → metric → value. Rows need not have the same modes.
+        shown: The metrics to show.
+        title: A line above the table.
+
+    Returns:
+        A rich table, for a rich console to print.
+    """
+    modes = list(dict.fromkeys(mode for metrics in found.values() for mode in metrics))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left")
+    table.title = None if title is None else Text(title)
+    table.add_column("", overflow="fold")
+    for metric in shown:
+        for number, mode in enumerate(modes):
+            table.add_column(Text(f"{metric}\n{mode}" if number == 0 else f"\n{mode}"), justify="right", no_wrap=True)
+    for row, metrics in found.items():
+        cells = []
+        for metric in shown:
+            highest = best(metrics).get(metric)
+            for mode in modes:
+                value = metrics.get(mode, {}).get(metric)
+                is_best = value is not None and round(value, 3) == highest
+                cells.append(Text(cell(value, None), style="bold" if is_best else ""))
         table.add_row(Text(row), *cells)
     return table
 

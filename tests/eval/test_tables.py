@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 from rich.style import Style
 
-from retriever.eval.tables import best, cell, columns, metrics_table
+from retriever.eval.tables import best, cell, columns, metrics_table, summary_table
 
 METRICS = {
     "dense": {"ndcg@10": 0.6451, "map": 0.6},
@@ -67,3 +67,33 @@ def test_columns_and_cells():
 
 def test_no_rows_make_an_empty_table():
     assert metrics_table({}).row_count == 0
+
+
+FOUND = {
+    "[b]en": {"dense": {"ndcg@10": 0.9, "recall@100": 1.0}, "bm25": {"ndcg@10": 0.95, "recall@100": 1.0}},
+    "ar": {"dense": {"ndcg@10": 0.5, "recall@100": 0.75}, "bm25": {"ndcg@10": 0.25}},
+    "mean of 2 sets": {"dense": {"ndcg@10": 0.7, "recall@100": 0.875}},
+}
+
+
+def test_a_summary_has_a_row_a_data_set_and_a_column_a_mode():
+    lines = rendered(100, summary_table(FOUND, ["ndcg@10", "recall@100"], title="3 sets"))
+    assert lines[0] == ["3", "sets"]
+    assert lines[1] == ["ndcg@10", "recall@100"]
+    assert lines[2] == ["dense", "bm25", "dense", "bm25"]
+    assert lines[4:] == [
+        ["[b]en", "0.900", "0.950", "1.000", "1.000"],
+        ["ar", "0.500", "0.250", "0.750", "–"],
+        ["mean", "of", "2", "sets", "0.700", "–", "0.875", "–"],
+    ]
+
+
+def test_the_best_mode_of_each_data_set_is_bold():
+    bold = [word for word in bold_words(summary_table(FOUND, ["ndcg@10", "recall@100"])) if word[0].isdigit()]
+    assert bold == ["0.950", "1.000", "1.000", "0.500", "0.750", "0.700", "0.875"]
+
+
+def test_a_summary_of_three_modes_fits_eighty_columns():
+    modes = {mode: {"ndcg@10": 0.5, "recall@100": 0.5} for mode in ("dense", "bm25", "hybrid")}
+    lines = rendered(80, summary_table({"cqadupstack, mean of 12 sets": modes}, ["ndcg@10", "recall@100"]))
+    assert sum(line.count("0.500") for line in lines) == 6
