@@ -66,7 +66,7 @@ def boost(
         device=device,
         reporter=reporter,
     )
-    options.note_counts(corpus, boosted.encoder, reporter)
+    options.note_counts(corpus, None, reporter)
     if json:
         print_json({"output": str(output), **boosted.to_json()})
         return
