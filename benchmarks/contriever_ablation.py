@@ -10,7 +10,8 @@
    differences to the reference paired. The last lines say which findings of the paper hold here.
 
 Results are kept in the folder of ``--cache``, by settings, so that a stopped command goes on where it was; empty it
-after a change of the code. About 40 minutes of two free cores; ``--quick`` takes a few, and shows only that all runs.
+after a change of the code. ``--jobs`` runs are trained at a time, each by one thread. About 40 minutes of two free
+cores; ``--quick`` takes a few, and shows only that all runs.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ablation_rows import CLAIMS, GROUPS, RECIPE, REFERENCE, ROWS, STEPS, Claim, Row
 from numpy.typing import NDArray
 
-from retriever.cli.show import RichReporter
 from retriever.data.beir import BeirDataset, load_beir
 from retriever.data.corpus import open_corpus
 from retriever.demo import ask
@@ -59,6 +64,7 @@ class Measured:
     seconds: float
 
 
+@cache
 def open_task(name: str, npl: Path) -> BeirDataset:
     """A corpus with judged queries."""
     if name == "npl":
@@ -83,7 +89,7 @@ def cached(folder: Path, task: BeirDataset, settings: str, make: Callable[[], di
     return record
 
 
-def trained(task: BeirDataset, row: Row, seed: int, steps: int, folder: Path, reporter: RichReporter) -> dict[str, Any]:
+def trained(task: BeirDataset, row: Row, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     """Train a row with one seed and search: CPU seconds, and scores by query."""
     settings = row.settings(seed, steps)
     recipe = load_recipe(RECIPE, settings)
@@ -91,7 +97,7 @@ def trained(task: BeirDataset, row: Row, seed: int, steps: int, folder: Path, re
     def make() -> dict[str, Any]:
         began = time.process_time()
         with tempfile.TemporaryDirectory() as output:
-            encoder = train(recipe, task.corpus, Path(output) / "model", processes=1, reporter=reporter)
+            encoder = train(recipe, task.corpus, Path(output) / "model", processes=1)
         seconds = time.process_time() - began
         found = evaluate_beir(encoder, task, depth=DEPTH, modes=["dense"])
         return {"seconds": seconds, "scores": _shown(task, found.runs["dense"])}
@@ -174,6 +180,25 @@ def spread(of_corpus: dict[str, Measured], metric: str) -> float:
     return float(np.sqrt(np.mean([np.var(values, ddof=1) for values in means]))) if means else float("nan")
 
 
+def fill(runs: list[tuple[str, int, Row]], steps: int, options: argparse.Namespace) -> None:
+    """Put every run into the cache, several at a time; tells of each that is done."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = {
+            pool.submit(fill_one, name, seed, row, steps, options.npl, options.cache): (name, seed, row)
+            for name, seed, row in runs
+        }
+        for number, done in enumerate(as_completed(waiting), 1):
+            done.result()
+            name, seed, row = waiting[done]
+            print(f"{number} of {len(runs)}: {name}, seed {seed}: {row.name}", file=sys.stderr)
+
+
+def fill_one(name: str, seed: int, row: Row, steps: int, npl: Path, folder: Path) -> None:
+    """Put a run into the cache."""
+    trained(open_task(name, npl), row, seed, steps, folder)
+
+
 def main() -> None:
     """Train, search and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -182,19 +207,21 @@ def main() -> None:
     parser.add_argument("--only", choices=GROUPS, help="one group of rows, beside the reference")
     parser.add_argument("--quick", action="store_true", help="one seed and few steps")
     parser.add_argument("--npl", type=Path, default=NPL, help="the NPL collection as a BEIR folder")
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("ablation-cache"))
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     seeds, steps = (1, STEPS // QUICK) if options.quick else (options.seeds, STEPS)
     rows = [row for row in ROWS if options.only in (None, row.group) or row.name == REFERENCE]
-    reporter, found = RichReporter(), dict[str, dict[str, Measured]]()
-    for name in SHOWN if options.corpus == "all" else [options.corpus]:
+    names, found = list(SHOWN) if options.corpus == "all" else [options.corpus], dict[str, dict[str, Measured]]()
+    runs = [(name, seed, row) for name in names for seed in range(seeds) for row in rows]
+    fill(runs, steps, options)
+    for name in names:
         task = open_task(name, options.npl)
         records: dict[str, list[dict[str, Any]]] = {row.name: [] for row in rows}
         for seed in range(seeds):
             for row in rows:
-                reporter.note(f"{name}, seed {seed}: {row.name}")
-                records[row.name].append(trained(task, row, seed, steps, options.cache, reporter))
+                records[row.name].append(trained(task, row, seed, steps, options.cache))
         found[name] = {system: measured(task, [control(task, system, options.cache)]) for system in CONTROLS}
         found[name] |= {row: measured(task, of_row) for row, of_row in records.items()}
     print(table(found, [*CONTROLS, *(row.name for row in rows)]))
