@@ -177,7 +177,7 @@ def verdict(claim: Claim, corpus: str, of_corpus: dict[str, Measured]) -> str:
 def spread(of_corpus: dict[str, Measured], metric: str) -> float:
     """Standard deviation over the seeds of a row's mean, pooled over the rows."""
     means = [m.scores[metric].mean(1) for m in of_corpus.values() if len(m.scores[metric]) > 1]
-    return float(np.sqrt(np.mean([np.var(values, ddof=1) for values in means]))) if means else float("nan")
+    return float(np.sqrt(np.mean([np.var(values, ddof=1) for values in means])))
 
 
 def fill(runs: list[tuple[str, int, Row]], steps: int, options: argparse.Namespace) -> None:
@@ -229,8 +229,9 @@ def main() -> None:
         for claim in CLAIMS:
             if {claim.better, claim.worse} <= set(of_corpus):
                 print(verdict(claim, corpus, of_corpus))
-        spreads = ", ".join(f"{metric} {spread(of_corpus, metric):.4f}" for metric in SHOWN[corpus])
-        print(f"{corpus}: standard deviation of a row's mean over the seeds: {spreads}.")
+        if seeds > 1:
+            spreads = ", ".join(f"{metric} {spread(of_corpus, metric):.4f}" for metric in SHOWN[corpus])
+            print(f"{corpus}: standard deviation of a row's mean over the seeds: {spreads}.")
 
 
 if __name__ == "__main__":
