@@ -147,6 +147,14 @@ def test_bm25_reproduces_the_published_scifact_numbers():
 
 
 @needs_shared
+@pytest.mark.parametrize(("language", "published"), [("en", 0.965), ("de", 0.925), ("ar", 0.888), ("zh", 0.967)])
+def test_bm25_finds_paragraphs_in_every_language(language, published):
+    """bm25s on words for en, de and ar; pairs of characters for zh."""
+    results = evaluate_beir(None, load_beir(SHARED / "beir" / f"xquad-{language}"), modes=["bm25"])
+    assert results.metrics["bm25"]["ndcg@10"] == pytest.approx(published, abs=0.008)
+
+
+@needs_shared
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_minilm_reproduces_the_published_scifact_number():
