@@ -10,6 +10,7 @@ The output folder holds ``recipe.yaml``, ``log.jsonl``, ``curve.png`` and the mo
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,6 +122,11 @@ def _train(
     if resume and not trainer.resume():
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
     reporter.note(_describe(trainer, prepared))
+    if chosen.negatives.queue and chosen.negatives.momentum is None:
+        reporter.note(
+            "The queue holds documents as the encoder saw them some steps ago, which often collapses; give "
+            "negatives.momentum, such as 0.99, for keys that age slowly."
+        )
     trainer.run(reporter)
     if held_out is None:
         return None
@@ -244,10 +250,20 @@ def _claim(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> Non
         raise OutputError(f"{folder} already holds {what}; {way} another folder, or pass --overwrite.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not finished and not begun):
         raise OutputError(f"{folder} holds something else than a model; choose another folder.")
+    if finished:
+        _remove_modules(folder)
     for name in (MARK, LOG, CURVE):
         (folder / name).unlink(missing_ok=True)
     remove_checkpoints(folder)
     write_atomically(folder / RECIPE, to_yaml(settings))
+
+
+def _remove_modules(folder: Path) -> None:
+    """Remove the sub-folders of a model's modules, which a model with other modules would not replace."""
+    for module in json.loads((folder / MARK).read_text(encoding="utf-8")):
+        part = folder / module["path"]
+        if part.parent == folder and part.is_dir():
+            shutil.rmtree(part)
 
 
 def _trained_tokenizer(

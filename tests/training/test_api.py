@@ -67,6 +67,31 @@ def test_a_taken_folder_is_refused_unless_overwritten(model, tmp_path):
     assert load_recipe(tmp_path / "m" / "recipe.yaml").schedule.steps == 3
 
 
+def test_overwriting_leaves_nothing_of_a_model_with_more_modules(tmp_path):
+    tiny.run("small", tmp_path / "m", overrides={"steps": 3, "queries": 0})
+    before = {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()}
+    tiny.run("static", tmp_path / "m", overrides={"steps": 1, "queries": 0}, overwrite=True)
+    after = {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()}
+    assert "1_Pooling" in before and "1_Pooling" not in after
+    assert np.isfinite(Encoder.load(tmp_path / "m").encode(["t1w1"])).all()
+
+
+def test_overwriting_removes_no_folder_outside_the_model(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    tiny.run("static", tmp_path / "m", overrides={"steps": 1, "queries": 0})
+    mark = tmp_path / "m" / "modules.json"
+    mark.write_text(mark.read_text().replace('"path": "1_Normalize"', '"path": "../thesis"'))
+    tiny.run("static", tmp_path / "m", overrides={"steps": 1, "queries": 0}, overwrite=True)
+    assert (tmp_path / "thesis").is_dir()
+
+
+def test_a_queue_without_momentum_is_warned_of(tmp_path):
+    notes = Notes()
+    settings = {"steps": 1, "queries": 0, "batch.size": 4, "negatives.queue": 8}
+    tiny.run("static", tmp_path / "m", reporter=notes, overrides=settings)
+    assert any("often collapses; give negatives.momentum" in sentence for sentence in notes.said)
+
+
 def test_an_unfinished_run_is_refused_unless_resumed(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "recipe.yaml").write_text("{}")
