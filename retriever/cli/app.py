@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import retriever
-from retriever.cli import boost, data, demo, env, evaluate, index, mine, recipes, search, train
+from retriever.cli import boost, data, demo, env, evaluate, index, mine, recipes, search, sts, train
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
 
@@ -74,6 +74,7 @@ app.command("train")(train.train)
 app.command("boost")(boost.boost)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
+evaluate.app.command("sts")(sts.sts)
 app.add_typer(evaluate.app, name="eval")
 app.command("mine")(mine.mine)
 app.add_typer(recipes.app, name="recipes")

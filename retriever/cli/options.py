@@ -79,5 +79,11 @@ def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter)
         dropped = {"duplicates": counts.duplicates, "bad lines": counts.bad_lines, "empty documents": counts.empty}
         parts = [f"{count:,} {name}" for name, count in dropped.items() if count]
         reporter.note(f"{corpus.name}: {counts.documents:,} documents" + (f"; {', '.join(parts)}." if parts else "."))
-    if encoder is not None and (cut := encoder.truncated):
+    if encoder is not None:
+        note_truncated(encoder, reporter)
+
+
+def note_truncated(encoder: Encoder, reporter: RichReporter) -> None:
+    """Say how many of the texts encoded so far did not fit the model."""
+    if cut := encoder.truncated:
         reporter.note(f"Truncated: {cut:,} of the texts are longer than the {encoder.limit} tokens the model reads.")
