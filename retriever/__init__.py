@@ -9,6 +9,7 @@ The public face, loaded when first used so that ``import retriever`` costs nothi
     mine(encoder, open_labelled("scifact"), "hard.jsonl")
     hits = index.search("how to …", k=10, mode="hybrid")
     results = evaluate(encoder, load_beir("scifact"))
+    results = evaluate_sts(encoder, load_sts("sts"))
     loss = objectives.contrast(scores, targets)                # (B,)
 """
 
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from retriever.data.corpus import Corpus, open_corpus
     from retriever.data.document import Document
     from retriever.data.labelled import Labelled, open_labelled
+    from retriever.data.sts import StsSet, load_sts
     from retriever.encoder import Encoder
     from retriever.eval.beir import Results
     from retriever.eval.beir import evaluate_beir as evaluate
+    from retriever.eval.sts import StsResults, evaluate_sts
     from retriever.indexing.index import Hit, Index
     from retriever.indexing.mining import mine
     from retriever.training import objectives
@@ -56,9 +59,13 @@ __all__ = [
     "RecipeError",
     "Results",
     "RetrieverError",
+    "StsResults",
+    "StsSet",
     "__version__",
     "evaluate",
+    "evaluate_sts",
     "load_beir",
+    "load_sts",
     "mine",
     "objectives",
     "open_corpus",
@@ -74,9 +81,13 @@ _HOMES = {
     "Hit": "indexing.index.Hit",
     "Index": "indexing.index.Index",
     "Results": "eval.beir.Results",
+    "StsResults": "eval.sts.StsResults",
+    "StsSet": "data.sts.StsSet",
     "evaluate": "eval.beir.evaluate_beir",
+    "evaluate_sts": "eval.sts.evaluate_sts",
     "Labelled": "data.labelled.Labelled",
     "load_beir": "data.beir.load_beir",
+    "load_sts": "data.sts.load_sts",
     "mine": "indexing.mining.mine",
     "objectives": "training.objectives",
     "open_corpus": "data.corpus.open_corpus",
