@@ -23,7 +23,10 @@ MOCO = (
     SMALL[0],
     {**SMALL[1], "queue": 40, "momentum": 0.9, "symmetric": False, "gradient_cache": True, "pack_tokens": 100},
 )
-RECIPES = {"static": STATIC, "last": LAST, "small": SMALL, "moco": MOCO}
+SENTENCES = {"mix": {"same": 1.0}, "positives": 2, "window": 16}
+HEAD = {"projection": "mlp", "whiten": "group", "groups": 4, "statistics_gradient": True}
+WHITENED = (SMALL[0], {**SMALL[1], "lr": 0.01, "symmetric": False, "views": SENTENCES, "head": HEAD, "dropout": 0.2})
+RECIPES = {"static": STATIC, "last": LAST, "small": SMALL, "moco": MOCO, "whitened": WHITENED}
 
 
 def corpus(documents=150):

@@ -36,6 +36,7 @@ class State:
     flat: int = 0  # steps in a row whose loss was that of a guess
     momentum: dict[str, Tensor] = field(default_factory=dict)  # weights of the momentum encoder, if there is one
     queue: dict[str, Tensor] = field(default_factory=dict)  # keys remembered, if any are
+    head: dict[str, Tensor] = field(default_factory=dict)  # weights of the training head, if it has any
     data: str = ""  # fingerprint of the tokens trained on
 
 

@@ -30,11 +30,13 @@ class Forward:
         encoder: Run as it is.
         dtype: ``auto``, ``float32`` or ``bfloat16``.
         budget: Padded tokens a pack.
+        normalise: End with the encoder's own normalisation, if it has one.
     """
 
     encoder: Encoder
     dtype: str
     budget: int
+    normalise: bool = True
 
     def __call__(self, tokens: Ragged, seed: int) -> Tensor:
         """Vectors (N, D) in fp32, with a gradient where one is enabled."""
@@ -65,7 +67,7 @@ class Forward:
     def _encode(self, tokens: Ragged, seed: int) -> Tensor:
         torch.manual_seed(seed)
         with autocast(self.encoder.device, self.dtype):
-            vectors = self.encoder(self.encoder.features(tokens))
+            vectors = self.encoder(self.encoder.features(tokens), self.normalise)
         return vectors.float()
 
 

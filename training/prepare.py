@@ -82,7 +82,7 @@ def prepare(
         parts = (f"{name} {100 * share:.1f} %" for name, share in zip(names, shares, strict=True))
         reporter.note(f"Sources: {', '.join(parts)}.")
     tokens = int(store.lengths[np.concatenate(sources)].sum())
-    if set(settings.views.mix.weights) - {"crop", "cloze"}:
+    if set(settings.views.mix.weights) - {"crop", "cloze", "same"}:
         reporter.note(str(survey(store, np.concatenate(sources), settings.views)))
     mask = mask_token(encoder.text_tokenizer, settings.views)
     examples = CorpusExamples(store, settings.views, prompt_tokens(encoder), mask)

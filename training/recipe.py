@@ -15,6 +15,7 @@ from retriever.encoder.transformer import PoolingName
 from retriever.training.objectives import Link
 from retriever.training.section import Count, Positive, Section, Share
 from retriever.training.view_settings import Views
+from retriever.training.whitening import Solver
 
 
 class StaticEncoder(Section):
@@ -127,6 +128,24 @@ class Objective(Section):
     )
 
 
+class Head(Section):
+    """What stands between the encoder's vectors and the loss, in training only; the loss then compares by cosine."""
+
+    projection: Literal["mlp"] | None = Field(None, description="mlp: a dense layer and tanh (SimCSE)")
+    whiten: Literal["group", "zca", "standardise"] | None = Field(
+        None,
+        description="over the batch, each view by itself: group: in groups of channels (WhitenedCSE), zca: all of them "
+        "together, standardise: each channel alone",
+    )
+    groups: Count = Field(128, description="read with whiten: group only; fewer groups distort more")
+    shuffle: bool = Field(True, description="group the channels of each view anew at random in each batch")
+    shrinkage: Annotated[float, Field(ge=0)] = Field(
+        1e-5, description="added to the variances, in units of their mean in the group"
+    )
+    statistics_gradient: bool = Field(False, description="go back through the covariance; else it is a constant")
+    solver: Solver = Field("eigh", description="eigh: symmetric root; cholesky: triangular, quicker")
+
+
 class Negatives(Section):
     """Where negatives come from, and who encodes the documents."""
 
@@ -209,6 +228,7 @@ class Recipe(Section):
     distil: Distil | None = Field(None, description="for adapting a pretrained encoder to a corpus")
     mixing: Mixing = Mixing.model_validate({})
     objective: Objective
+    head: Head | None = Field(None, description="null: the loss compares the encoder's own vectors")
     negatives: Negatives = Negatives.model_validate({})
     batch: Batch
     optimizer: Optimizer
@@ -230,4 +250,16 @@ class Recipe(Section):
                 f"negatives.queue {self.negatives.queue} is smaller than batch.size {self.batch.size}; it must hold "
                 "at least one batch."
             )
+        self._fits_head()
         return self
+
+    def _fits_head(self) -> None:
+        if self.head is None:
+            return
+        if self.distil is not None:
+            raise ValueError("head has no meaning for distil, which trains a linear map; leave the section out.")
+        if self.negatives.queue or self.negatives.momentum is not None:
+            raise ValueError(
+                "head cannot follow a momentum encoder or fill a queue: whitened vectors of two batches cannot be "
+                "compared; set negatives.queue to 0 and negatives.momentum to null."
+            )

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -113,7 +114,7 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN4
         if not isinstance(inner, dict):
             raise RecipeError(f"The section {section} of the recipe is no mapping of keys.")
         values = inner
-    values[last] = value
+    values[last] = copy.deepcopy(value)  # later overrides may change it
 
 
 def _paths(model: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> list[str]:

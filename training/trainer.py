@@ -4,7 +4,8 @@ Update t is a function of the state before it and of (seed, t):
 
 1. move the momentum encoder, if there is one (:mod:`retriever.training.memory`),
 2. pick the examples of the batch (:mod:`retriever.training.sampler`), draw them (:mod:`retriever.training.examples`),
-3. encode this process' share (:mod:`retriever.training.forward`), contrast it with everybody's documents and the queue
+3. encode this process' share (:mod:`retriever.training.forward`), pass it through the training head, if there is one
+   (:mod:`retriever.training.projection`), contrast it with everybody's documents and the queue
    (:mod:`retriever.training.loss`), go back, and let the documents into the queue,
 4. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
@@ -29,7 +30,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder
@@ -45,6 +46,7 @@ from retriever.training.loss import batch_loss, gather_keys
 from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
 from retriever.training.prepare import Prepared
+from retriever.training.projection import TrainingHead
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import rate
 from retriever.training.selection import query_metrics
@@ -75,12 +77,15 @@ class Trainer:
     def __init__(self, encoder: Encoder, data: Prepared, recipe: Recipe, folder: Path) -> None:
         self.encoder, self.examples, self.held_out = encoder, data.examples, data.held_out
         self.recipe, self.folder = recipe, folder
-        self.optimizers = build_optimizers(encoder.stack, recipe.optimizer)
         sizes = [len(source) for source in data.sources]
         self.count = sum(sizes)
         self.batch = _batch_size(recipe.batch.size, min(sizes) if recipe.mixing.single else self.count)
         self.sampler = sampler.Sampler(data.sources, self.batch, recipe.seed, data.shares, recipe.mixing.single)
-        self.forward = Forward(encoder, recipe.dtype, recipe.batch.pack_tokens or default_budget(encoder.device))
+        self.head = self._build_head()
+        self.trained = encoder.stack if self.head is None else nn.ModuleList([encoder.stack, self.head])
+        self.optimizers = build_optimizers(self.trained, recipe.optimizer)
+        budget = recipe.batch.pack_tokens or default_budget(encoder.device)
+        self.forward = Forward(encoder, recipe.dtype, budget, normalise=self.head is None)
         m, queue = recipe.negatives.momentum, recipe.negatives.queue
         self.momentum = None if m is None else Momentum(encoder, m)
         self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
@@ -108,6 +113,8 @@ class Trainer:
             )
         try:
             self.encoder.stack.load_state_dict(saved.model)
+            if self.head is not None:
+                self.head.load_state_dict(saved.head)
             if self.momentum is not None:
                 self.momentum.encoder.stack.load_state_dict(saved.momentum)
         except RuntimeError as error:
@@ -157,8 +164,8 @@ class Trainer:
         for part in range(recipe.batch.accumulate):
             loss, queries, documents = self._gradient(step * recipe.batch.accumulate + part)
             total += loss
-        parallel.sum_gradients(self.encoder.stack.parameters())
-        norm = clip(self.encoder.stack.parameters(), recipe.optimizer.clip) if recipe.optimizer.clip else None
+        parallel.sum_gradients(self.trained.parameters())
+        norm = clip(self.trained.parameters(), recipe.optimizer.clip) if recipe.optimizer.clip else None
         lr = recipe.optimizer.lr * rate(recipe.schedule, step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -177,7 +184,7 @@ class Trainer:
         return self._log_update({"loss": total, "lr": lr, **extra, **diagnose(queries, documents)})
 
     def _gradient(self, number: int) -> tuple[float, Tensor, Tensor]:
-        """Add batch ``number``'s gradient to the weights'; returns the whole loss and this process' vectors."""
+        """Add batch ``number``'s gradient to the weights'; returns the whole loss and this process' vectors in it."""
         batch, seed = self._draw(number)
         cache, texts = self.recipe.batch.gradient_cache, seed + TEXTS
         with torch.set_grad_enabled(not cache):
@@ -189,7 +196,10 @@ class Trainer:
         teacher = None
         if self.teacher is not None and batch.positives > 1:
             teacher = self._taught(batch.queries), documents
-        loss = self._loss(queries, documents, batch, teacher) / self.recipe.batch.accumulate
+        compared = (queries, documents)
+        if self.head is not None:
+            compared = self.head(queries, documents, self._head_seed(number))
+        loss = self._loss(compared[0], compared[1], batch, teacher) / self.recipe.batch.accumulate
         loss.backward()  # type: ignore[no-untyped-call]
         if cache:
             assert queries.grad is not None
@@ -197,7 +207,7 @@ class Trainer:
             if documents.grad is not None:
                 self.forward.backward(batch.documents, texts, documents.grad)
         self._tokens += len(batch.queries.ids) + len(batch.documents.ids)
-        return parallel.total(float(loss.detach())), queries.detach(), documents.detach()
+        return parallel.total(float(loss.detach())), compared[0].detach(), compared[1].detach()
 
     def _draw(self, number: int) -> tuple[Batch, int]:
         """This process' share of batch ``number``, and the seed of its dropout."""
@@ -205,6 +215,16 @@ class Trainer:
         random = sampler.generator(sampler.VIEWS, seed, number)
         batch = self.examples.draw(self.sampler(number), random).share(rank, parallel.world())
         return batch, int(sampler.generator(sampler.MODEL, seed, number, rank).integers(2**62))
+
+    def _build_head(self) -> TrainingHead | None:
+        recipe, encoder = self.recipe, self.encoder
+        if recipe.head is None:
+            return None
+        return TrainingHead(recipe.head, encoder.dimension, self.batch, self._head_seed()).to(encoder.device)
+
+    def _head_seed(self, *number: int) -> int:
+        """The seed of the head's weights, or of its shuffles in a batch: the same in all processes."""
+        return int(sampler.generator(sampler.HEAD, self.recipe.seed, *number).integers(2**62))
 
     @torch.no_grad()
     def _taught(self, tokens: Ragged) -> Tensor:
@@ -292,6 +312,7 @@ class Trainer:
         self.state.model = self.encoder.stack.state_dict()
         self.state.optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
         self.state.momentum = {} if self.momentum is None else self.momentum.encoder.stack.state_dict()
+        self.state.head = {} if self.head is None else self.head.state_dict()
         self.state.queue = {} if self.queue is None else self.queue.state
         if parallel.rank() == 0:
             save_checkpoint(self.folder, self.state)

@@ -29,6 +29,9 @@ class Crop(Section):
         return self
 
 
+CROP = Crop.model_validate({"ratio": (0.05, 0.5)})
+
+
 class Mix(Section):
     """Kinds of pairs and their weights; a kind left out has none. A document that lacks the structure is cropped."""
 
@@ -38,6 +41,7 @@ class Mix(Section):
     heading: Weight = Field(0.0, description="a heading, and a crop of the text below it, up to the next heading")
     sentence: Weight = Field(0.0, description="the first sentence, and a crop of the rest")
     span: Weight = Field(0.0, description="the surroundings of a phrase that recurs, here and there (Spider)")
+    same: Weight = Field(0.0, description="the same text twice, which dropout and noise tell apart (SimCSE)")
 
     @model_validator(mode="after")
     def _some(self) -> Mix:
@@ -55,10 +59,11 @@ class Mix(Section):
 class Views(Section):
     """The views of one document that form positive pairs."""
 
-    query: Crop
-    document: Crop
+    query: Crop = CROP
+    document: Crop = CROP
     window: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="draw within a random window of this many tokens; null: within the whole document"
+        None,
+        description="draw within a random window of this many tokens, same: the first ones; null: the whole document",
     )
     positives: Count = Field(1, description="document views a query view has (ReContriever: 4)")
     mix: Mix = Field(Mix.model_validate({"crop": 1.0}), description="weights of the kinds of pairs")

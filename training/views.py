@@ -8,7 +8,9 @@
      Lee et al. 2019, arXiv 1906.00300),
    - title, heading, sentence: the query names a part of the document, a crop of which is the document
      (:mod:`retriever.training.structure`),
-   - span: both are crops around two occurrences of one phrase (:mod:`retriever.training.view_spans`).
+   - span: both are crops around two occurrences of one phrase (:mod:`retriever.training.view_spans`),
+   - same: both are the whole text, or its first tokens; dropout tells them apart (SimCSE, Gao et al. 2021, arXiv
+     2104.08821).
 3. With several positives, draw that many documents (ReContriever, arXiv 2306.03166).
 4. Disturb the tokens (:mod:`retriever.training.view_noise`).
 
@@ -113,6 +115,10 @@ def _draw(kind: str, store: TokenStore, rows: Ints, views: Views, random: Random
         return spans(store, rows, views, random)
     if kind == "cloze":
         return np.ones(len(rows), bool), *_clozes(store, rows, views, random)
+    if kind == "same":
+        lengths = store.lengths[rows]
+        texts = store.spans(rows, np.zeros(len(rows), np.int64), np.minimum(lengths, views.window or lengths))
+        return np.ones(len(rows), bool), texts, [texts] * views.positives
     named = FINDERS[kind](store, rows, random)
     found = named.found
     lengths = named.name_lengths[found]

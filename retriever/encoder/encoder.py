@@ -252,9 +252,11 @@ class Encoder:
         cut = tokens if self.limit is None else tokens.cut(self.limit)
         return {name: value.to(self.device) for name, value in self.collate(cut).items()}
 
-    def __call__(self, features: dict[str, Tensor]) -> Tensor:
-        """Features → vectors (N, D), with a gradient."""
-        vectors: Tensor = self.stack(dict(features))["sentence_embedding"]
+    def __call__(self, features: dict[str, Tensor], normalise: bool = True) -> Tensor:
+        """Features → vectors (N, D), with a gradient; on demand without the normalisation at the end of the stack."""
+        bare = not normalise and isinstance(self.stack[-1], Normalize)
+        modules = nn.Sequential(*list(self.stack)[:-1]) if bare else self.stack
+        vectors: Tensor = modules(dict(features))["sentence_embedding"]
         return vectors
 
     def encode(

@@ -189,3 +189,17 @@ def test_a_prompt_stands_before_every_row():
     texts = prepend(np.array([7, 8], np.int32), rows_of([2, 1]))
     assert [texts[row].tolist() for row in range(2)] == [[7, 8, 0, 1], [7, 8, 1000]]
     assert prepend(np.empty(0, np.int32), texts) is texts
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 3), st.sampled_from([None, 10]))
+def test_the_same_text_is_every_view_and_only_noise_tells_them_apart(lengths, positives, most):
+    store, rows = store_of(lengths), np.arange(len(lengths))
+    views = views_of(mix={"same": 1.0}, positives=positives, window=most)
+    queries, documents = pairs(store, rows, views, np.random.default_rng(0))
+    assert len(documents) == positives * len(lengths)
+    for row, length in enumerate(lengths):
+        wanted = list(range(min(length, most or length)))
+        texts = [queries[row], *(documents[view * len(lengths) + row] for view in range(positives))]
+        assert all(positions(text, row) == wanted for text in texts)
+    noisy = pairs(store_of([50]), np.arange(1), views_of(mix={"same": 1.0}, delete=0.3), np.random.default_rng(0))
+    assert not same(*noisy)
