@@ -21,18 +21,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retriever.data.sts import SEVEN, StsSet, load_sts
 from retriever.encoder.encoder import Encoder, Kind
+from retriever.encoder.pairs import Array, PairSimilarity, compare, encode_sets, flat, pearson, spearman
 from retriever.errors import DataError, ModelError
-from retriever.eval.sts_correlation import Array, flat, pearson, percentiles, resampled_spearman, spearman
+from retriever.eval.sts_bootstrap import percentiles, resampled_spearman
 
 Aggregate: TypeAlias = Literal["all", "mean", "wmean"]
-PairSimilarity: TypeAlias = Literal["cosine", "dot", "euclidean"]
 
 RESAMPLES = 1_000
-DECIMALS = 6  # of a cosine
 
 
 @dataclass(frozen=True)
@@ -145,46 +143,6 @@ def evaluate_sts(
         similarity=similarity,
         lower=lower,
     )
-
-
-def encode_sets(
-    encoder: Encoder,
-    sets: Sequence[StsSet],
-    *,
-    lower: bool = False,
-    kind: Kind = "document",
-    dtype: str = "float32",
-    progress: Callable[[int], None] | None = None,
-) -> tuple[NDArray[np.float32], list[list[NDArray[np.int64]]]]:
-    """Encode the distinct sentences of all sets.
-
-    Returns:
-        Vectors (N, D), and for each set and each of its subsets the two rows of every pair (P, 2).
-    """
-    row_of: dict[str, int] = {}
-    rows = []
-    for one in sets:
-        of_set = []
-        for subset in one.subsets:
-            sides = [[text.lower() for text in side] if lower else side for side in (subset.first, subset.second)]
-            numbers = [[row_of.setdefault(text, len(row_of)) for text in side] for side in sides]
-            of_set.append(np.array(numbers, dtype=np.int64).T)
-        rows.append(of_set)
-    return encoder.encode(list(row_of), kind, dtype=dtype, progress=progress), rows
-
-
-def compare(first: NDArray[np.float32], second: NDArray[np.float32], similarity: PairSimilarity = "cosine") -> Array:
-    """The similarities (P,) of vectors (P, D) and their partners (P, D), in float64."""
-    x, y = first.astype(np.float64), second.astype(np.float64)
-    if similarity == "euclidean":
-        distances: Array = -np.linalg.norm(x - y, axis=1)
-        return distances
-    products: Array = np.einsum("pd,pd->p", x, y)
-    if similarity == "dot":
-        return products
-    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    cosines: Array = np.round(products / np.where(lengths > 0, lengths, 1), DECIMALS)
-    return cosines
 
 
 def _parts(one: StsSet, scores: list[Array], aggregate: Aggregate) -> tuple[list[tuple[str, Array, Array]], Array]:

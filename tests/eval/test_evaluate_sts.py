@@ -16,7 +16,7 @@ from shared_data import SHARED, needs_shared
 from retriever.data.sts import SEVEN, StsSet, StsSubset, load_sts
 from retriever.encoder import Encoder
 from retriever.errors import DataError, ModelError
-from retriever.eval.sts import compare, encode_sets, evaluate_sts
+from retriever.eval.sts import evaluate_sts
 
 STS = SHARED / "sts"
 
@@ -124,23 +124,6 @@ def test_each_distinct_sentence_is_encoded_once_over_all_sets(encoder, folder, m
     assert len(distinct) < sum(2 * len(one) for one in sets) / 2
 
 
-def test_rows_name_the_vectors_of_their_sentences(encoder, folder):
-    sets = load_sts(folder)
-    vectors, rows = encode_sets(encoder, sets)
-    for one, of_set in zip(sets, rows, strict=True):
-        for subset, pairs in zip(one.subsets, of_set, strict=True):
-            np.testing.assert_allclose(vectors[pairs[:, 0]], encoder.encode(subset.first), atol=1e-6)
-            np.testing.assert_allclose(vectors[pairs[:, 1]], encoder.encode(subset.second), atol=1e-6)
-
-
-def test_similarities():
-    x = np.array([[3, 4], [0, 0], [1, 0], [2, 0]], dtype=np.float32)
-    y = np.array([[4, 3], [1, 1], [-1, 0], [0, 5]], dtype=np.float32)
-    np.testing.assert_allclose(compare(x, y), [24 / 25, 0, -1, 0])
-    np.testing.assert_allclose(compare(x, y, "dot"), [24, 0, -1, 0])
-    np.testing.assert_allclose(compare(x, y, "euclidean"), [-(2**0.5), -(2**0.5), -2, -(29**0.5)])
-
-
 def test_the_similarity_changes_the_order(folder):
     encoder = encoders.static(normalise=False)
     found = {
@@ -152,18 +135,6 @@ def test_the_similarity_changes_the_order(folder):
     for name in ("cosine", "dot", "euclidean"):  # on the unit sphere the three orders are one
         of_unit = evaluate_sts(unit, load_sts(folder, only=["STSB"]), similarity=name, resamples=0).metrics["STSB"]
         assert of_unit == pytest.approx(found["cosine"], abs=1e-3)
-
-
-def test_texts_are_lower_cased_before_they_are_told_apart(monkeypatch):
-    monkeypatch.setattr(Encoder, "encode", lambda self, texts, *_, **__: texts)
-    subset = StsSubset("test", ["A DOG", "A dog"], ["a dog", "Straße Ü"], np.array([1.0, 2.0]))
-    for lower, expected in ((True, ["a dog", "straße ü"]), (False, ["A DOG", "a dog", "A dog", "Straße Ü"])):
-        texts, [[rows]] = encode_sets(encoders.static(), [StsSet("STSB", "test", (subset,))], lower=lower)
-        assert sorted(texts) == sorted(expected)
-        sides = [subset.first, subset.second]
-        assert [[texts[row] for row in side] for side in rows.T] == (
-            [[text.lower() for text in side] for side in sides] if lower else sides
-        )
 
 
 def test_the_prompt_of_a_kind_is_put_before_both_sentences(folder):

@@ -1,38 +1,20 @@
-"""Correlation of similarities with gold scores, and a bootstrap of rank correlations that never sorts.
+"""How sure is a rank correlation: a bootstrap that ranks every resample anew and never sorts one.
 
-Spearman's correlation is Pearson's over average ranks: values that are equal share the mean of their ranks.
-
-Bootstrap. 1. Draw P pairs with replacement from the P pairs; a resample is the number of times each pair was drawn.
+1. Draw P pairs with replacement from the P pairs; a resample is the number of times each pair was drawn.
 2. The rank of a value within the resample is the number of drawn values below it, plus half the number of drawn values
-equal to it, plus one half. Distinct values are sorted once, so this is a cumulative sum. 3. Pearson's correlation of
-these ranks, each pair weighted by its number of draws, is the resample's Spearman: ranked anew, exactly, in O(P).
+   equal to it, plus one half. Distinct values are sorted once, so this is a cumulative sum.
+3. Pearson's correlation of these ranks, each pair weighted by its number of draws, is the resample's Spearman: ranked
+   anew, exactly, in O(P).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
+from numpy.typing import NDArray
 
-Array = npt.NDArray[np.float64]
+from retriever.encoder.pairs import Array
 
 BLOCK = 1 << 20  # random draws held at a time
-NOISE = 1e-6  # relative; equal vectors from different batches differ by less
-
-
-def flat(values: Array) -> bool:
-    """Whether values (P,) are all the same but for the arithmetic's last bits: then no correlation with them exists."""
-    return bool(np.ptp(values) <= NOISE * max(1.0, float(np.abs(values).max())))
-
-
-def spearman(x: Array, y: Array) -> float | None:
-    """Spearman's correlation of two rows of values (P,), with average ranks; ``None`` where one of them is flat."""
-    return None if flat(x) or flat(y) else float(stats.spearmanr(x, y).statistic)
-
-
-def pearson(x: Array, y: Array) -> float | None:
-    """Pearson's correlation of two rows of values (P,); ``None`` where one of them is flat."""
-    return None if flat(x) or flat(y) else float(stats.pearsonr(x, y).statistic)
 
 
 def resampled_spearman(x: Array, y: Array, resamples: int, rng: np.random.Generator) -> Array:
@@ -66,7 +48,7 @@ def percentiles(values: Array, confidence: float = 0.95) -> list[float] | None:
     return [float(end) for end in np.quantile(known, [tail, 1 - tail])] if len(known) else None
 
 
-def _ranks(values: Array, counts: npt.NDArray[np.int64]) -> Array:
+def _ranks(values: Array, counts: NDArray[np.int64]) -> Array:
     """Average ranks (R, P) of values (P,) that occur ``counts`` (R, P) times, minus their mean."""
     order = np.argsort(values, kind="stable")
     _, starts, groups = np.unique(values[order], return_index=True, return_inverse=True)
@@ -78,7 +60,7 @@ def _ranks(values: Array, counts: npt.NDArray[np.int64]) -> Array:
     return ranks
 
 
-def _correlation(x: Array, y: Array, counts: npt.NDArray[np.int64]) -> Array:
+def _correlation(x: Array, y: Array, counts: NDArray[np.int64]) -> Array:
     """Pearson's correlation of centred rows (R, P), weighted by counts."""
     weighted = counts * x
     product = np.einsum("rp,rp->r", weighted, y)
