@@ -7,12 +7,15 @@
    gradient, the momentum encoder's if there is one (ReContriever; Lei et al. 2023, arXiv 2306.03166, normalised by a
    softmax because a dot product may be negative).
 4. The opposite direction, if asked for, contrasts each first positive with all queries of the batch.
+5. Several views of a text may instead be a term each, ``Σ_v InfoNCE(query, view v)`` with the keys of that view alone
+   (WhitenedCSE; Zhuo et al. 2023, arXiv 2305.17746), or anchors each, over all pairs of views.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +51,8 @@ def batch_loss(
 ) -> Tensor:
     """Mean loss over the queries of all processes, this process' part of it: the parts add up to the whole.
 
+    With ``objective.terms`` ``sum`` it is the sum of such means, with ``all_pairs`` the mean over all views.
+
     Args:
         queries: Of this process, (B, D).
         documents: Of this process, views-major, (V · B, D).
@@ -55,9 +60,31 @@ def batch_loss(
         batch: What was encoded.
         queue: Earlier keys.
         teacher: Queries and documents as the momentum encoder sees them, to weigh several positives.
-        objective: Temperature, link, direction.
+        objective: Temperature, link, direction, terms.
         negatives: Where they come from.
     """
+    if objective.terms == "all_pairs":
+        return _all_pairs(queries, documents, batch, objective)
+    if objective.terms == "joint":
+        return _one_term(queries, documents, keys, batch, queue, teacher, objective, negatives)
+    terms = []
+    for view in range(batch.positives):
+        own, candidates, part = _of_view(view, documents, keys, batch)
+        terms.append(_one_term(queries, own, candidates, part, None, None, objective, negatives))
+    return torch.stack(terms).sum()
+
+
+def _one_term(
+    queries: Tensor,
+    documents: Tensor,
+    keys: Keys,
+    batch: Batch,
+    queue: Queue | None,
+    teacher: tuple[Tensor, Tensor] | None,
+    objective: Objective,
+    negatives: Negatives,
+) -> Tensor:
+    """All positives of a query in one term; see :func:`batch_loss`."""
     first, size = parallel.rank() * len(documents), len(queries)
     candidates, ids = keys.vectors, keys.ids
     if queue is not None and len(queue):
@@ -87,6 +114,37 @@ def batch_loss(
         )
         loss = (loss + back) / 2
     return loss.sum() / (size * parallel.world())
+
+
+def _of_view(view: int, documents: Tensor, keys: Keys, batch: Batch) -> tuple[Tensor, Keys, Batch]:
+    """Documents, keys and batch with one of the positives, and all explicit negatives."""
+    size = len(batch.queries)
+    lots = [view, *range(batch.positives, len(documents) // size)]
+    rows = np.concatenate([np.arange(lot * size, (lot + 1) * size) for lot in lots])
+    here = torch.from_numpy(rows).to(documents.device)
+    everywhere = torch.cat([here + rank * len(documents) for rank in range(parallel.world())])
+    part = Batch(batch.queries, batch.documents.take(rows), 1, batch.known, batch.ids[rows])
+    return documents[here], Keys(keys.vectors[everywhere], keys.ids[everywhere]), part
+
+
+def _all_pairs(queries: Tensor, documents: Tensor, batch: Batch, objective: Objective) -> Tensor:
+    """Mean over the views of all texts; this process' part of it."""
+    world, size = parallel.world(), len(queries)
+    anchors = torch.cat([queries, documents]).view(-1, *queries.shape)  # (V, b, D)
+    views = len(anchors)
+    ids = torch.from_numpy(np.concatenate([batch.known[:, :2], batch.ids])).to(queries.device)  # document and text
+
+    def everybody(own: Tensor) -> Tensor:
+        """(V, b, …) of this process → (V, B, …) of all."""
+        return parallel.gather(own.transpose(0, 1).contiguous()).transpose(0, 1)
+
+    known = torch.from_numpy(batch.known).to(ids.device).repeat(views, 1)  # (V · b, R)
+    live = admitted(known, everybody(ids.view(views, size, 2)).reshape(-1, 2), views)
+    first = parallel.rank() * size
+    loss = objectives.all_pairs(
+        anchors, everybody(anchors), objective.temperature, objective.link, first=first, live=live
+    )
+    return loss.sum() / (len(loss) * world)
 
 
 def admitted(known: Tensor, ids: Tensor, positives: int) -> Tensor | None:

@@ -119,6 +119,12 @@ class Objective(Section):
 
     temperature: Positive = 0.05
     link: Link = Field("all", description="all: InfoNCE; none: DCL, the positive leaves the denominator")
+    terms: Literal["joint", "sum", "all_pairs"] = Field(
+        "joint",
+        description="of several positives: joint: one a query, with the documents of all views (ReContriever); sum: "
+        "one a view, with the documents of that view (WhitenedCSE); all_pairs: mean over the pairs of views, the query "
+        "being one, with all views of the other texts",
+    )
     symmetric: bool = Field(False, description="also contrast each document with all queries of the batch")
     relevance: Positive | None = Field(
         None, description="temperature of the weights of several positives; null: all count alike"
@@ -250,8 +256,28 @@ class Recipe(Section):
                 f"negatives.queue {self.negatives.queue} is smaller than batch.size {self.batch.size}; it must hold "
                 "at least one batch."
             )
+        self._fits_terms()
         self._fits_head()
         return self
+
+    def _fits_terms(self) -> None:
+        terms, negatives = self.objective.terms, self.negatives
+        if terms == "joint":
+            return
+        if self.views is None:
+            raise ValueError(f"objective.terms {terms} contrasts views of a text; it needs the section views.")
+        if negatives.queue or negatives.momentum is not None or not negatives.in_batch:
+            raise ValueError(
+                f"objective.terms {terms} contrasts the views within a batch; set negatives.queue to 0, "
+                "negatives.momentum to null and negatives.in_batch to true, or terms to joint."
+            )
+        if self.objective.relevance is not None:
+            raise ValueError(f"objective.relevance weighs positives of one term; leave it out, or {terms} for joint.")
+        if terms == "all_pairs" and (self.objective.symmetric or self.objective.false_negatives is not None):
+            raise ValueError(
+                "objective.terms all_pairs goes both ways already and looks at no margin; leave symmetric and "
+                "false_negatives out."
+            )
 
     def _fits_head(self) -> None:
         if self.head is None:

@@ -246,21 +246,30 @@ class Trainer:
 
     def _watch(self, loss: float, reporter: Reporter) -> None:
         """Say so once, when the loss has been that of a guess for many steps."""
-        candidates = self.negatives + 1
-        self.state.flat = self.state.flat + 1 if loss >= math.log(candidates) - SLACK else 0
+        objective, positives = self.recipe.objective, self.positives
+        alone = objective.terms == "sum" or objective.link == "self"
+        candidates = self.negatives + (1 if alone else positives)
+        guess = math.log(candidates) * (positives if objective.terms == "sum" else 1)
+        self.state.flat = self.state.flat + 1 if loss >= guess - SLACK else 0
         if self.state.flat == PATIENCE:
             reporter.note(
-                f"The loss has been that of a guess among {candidates:,} candidates, {math.log(candidates):.2f}, for "
-                f"{PATIENCE} steps: the vectors have probably collapsed; lower optimizer.lr, or change "
+                f"The loss has been that of a guess among {candidates:,} candidates, {guess:.2f}, for {PATIENCE} "
+                "steps: the vectors have probably collapsed; lower optimizer.lr, or change "
                 "objective.temperature."
             )
 
     @property
+    def positives(self) -> int:
+        """Documents of its own a query has."""
+        return self.recipe.views.positives if self.recipe.views else 1
+
+    @property
     def negatives(self) -> int:
-        """Documents a query competes with beside its own, masked ones included."""
+        """Texts that a positive competes with, masked ones included."""
         settings, labels = self.recipe.negatives, self.recipe.labels
         explicit = labels.explicit if labels else 0
-        batch = self.batch * (1 + explicit) - 1 if settings.in_batch else explicit
+        views = {"joint": self.positives, "sum": 1, "all_pairs": self.positives + 1}[self.recipe.objective.terms]
+        batch = views * (self.batch - 1) + explicit * self.batch if settings.in_batch else explicit
         return batch + (0 if self.queue is None else len(self.queue))
 
     def _milestone(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Noise on the tokens of views, in this order; a row never becomes empty.
 
-1. Repeat: say some tokens twice (ESimCSE, arXiv 2109.04380, section 3.1). Their share is drawn for each row, so that
-   the length of a text says nothing of its partner's.
+1. Repeat: say some tokens twice (ESimCSE, Wu et al. 2022, arXiv 2109.04380, section 3.1). Their share is drawn for each
+   row, or their number, so that the length of a text says nothing of its partner's.
 2. Delete: drop each token with some probability, never the whole row.
 3. Replace: put another token in the place of some. It is drawn from the batch's own tokens, so by its frequency in the
    corpus: uniform draws from the vocabulary are mostly tokens that no text holds.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retriever.data.ragged import Ragged
+from retriever.data.ragged import Ragged, offsets_of
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer
 from retriever.errors import RecipeError
 from retriever.training.view_settings import Views
@@ -32,7 +32,11 @@ def disturb(texts: Ragged, views: Views, random: Random, mask: int | None) -> Ra
     Raises:
         ValueError: ``views.mask`` is not 0 and there is no mask token.
     """
-    texts = delete(repeat(texts, views.repeat, random), views.delete, random)
+    if views.repeat_limit is None:
+        texts = repeat(texts, views.repeat, random)
+    else:
+        texts = repeat_few(texts, views.repeat, views.repeat_limit, random)
+    texts = delete(texts, views.delete, random)
     texts = replace(texts, views.replace, random)
     if views.mask == 0:
         return texts
@@ -49,6 +53,20 @@ def repeat(texts: Ragged, most: float, random: Random) -> Ragged:
     times = 1 + (random.random(len(texts.ids)) < np.repeat(shares, texts.lengths))  # (T,)
     ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(times)))
     return Ragged(np.repeat(texts.ids, times), ends[texts.offsets])
+
+
+def repeat_few(texts: Ragged, most: float, limit: int, random: Random) -> Ragged:
+    """Say n tokens of a row of L twice, n drawn uniformly below ``min(limit, ⌊most · L⌋)``, the tokens without return.
+
+    Special tokens are no part of a row. A row too short for the draw stays as it is.
+    """
+    bounds = np.minimum(limit, (most * texts.lengths).astype(np.int64))  # (B,)
+    wanted = random.integers(0, np.maximum(bounds, 1))
+    owner = np.repeat(np.arange(len(texts)), texts.lengths)  # (T,)
+    order = np.lexsort((random.random(len(texts.ids)), owner))  # each row's tokens in random order
+    times = np.ones(len(texts.ids), np.int64)
+    times[order] += np.arange(len(order)) - texts.offsets[owner] < wanted[owner]
+    return Ragged(np.repeat(texts.ids, times), offsets_of(times)[texts.offsets])
 
 
 def delete(texts: Ragged, share: float, random: Random) -> Ragged:

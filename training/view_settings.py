@@ -72,6 +72,9 @@ class Views(Section):
     ngram: Annotated[int, Field(ge=2)] = Field(3, description="span: tokens a recurring phrase has at least")
     noise: Literal["both", "query", "document"] = Field("both", description="the views that the following is done to")
     repeat: Part = Field(0.0, description="tokens said twice: a share drawn for each view, at most this (ESimCSE)")
+    repeat_limit: Count | None = Field(
+        None, description="say a number of tokens twice instead, drawn below this and below the share repeat of them"
+    )
     delete: Part = Field(0.0, description="share of the tokens deleted")
     replace: Part = Field(0.0, description="share of the tokens replaced by some token of the batch")
     mask: Part = Field(0.0, description="share of the tokens hidden by the tokenizer's mask token")

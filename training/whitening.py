@@ -101,8 +101,8 @@ def check(batch: int, width: int, groups: int) -> None:
     if width // groups >= batch:
         count = "1 group" if groups == 1 else f"{groups} groups"
         raise ValueError(
-            f"{width} dimensions in {count} are {width // groups} a group, which must be less than the batch of {batch}; "
-            "choose more groups or a larger batch."
+            f"{width} dimensions in {count} are {width // groups} a group, which must be less than the batch of "
+            f"{batch}; choose more groups or a larger batch."
         )
 
 

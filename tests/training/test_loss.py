@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.data.ragged import Ragged
+from retriever.errors import RecipeError
 from retriever.training.examples import Batch
 from retriever.training.loss import admitted, batch_loss, gather_keys, relevance
 from retriever.training.memory import Queue
 from retriever.training.recipe import Negatives, Objective
+from retriever.training.recipebook import load_recipe
 
 TAU = 0.5
 
@@ -152,3 +154,62 @@ def test_admission_is_the_plain_loop(size, facts, keys, seed):
 
 def test_nothing_is_masked_where_only_the_own_document_is_known():
     assert admitted(torch.tensor([[1], [2]]), torch.tensor([[1, 11], [2, 12], [3, 13]]), 1) is None
+
+
+def test_two_views_of_a_text_give_the_cross_entropy_of_simcse_whatever_the_terms():
+    queries, documents = vectors(5, 0), vectors(5, 1)
+    expected = F.cross_entropy(queries @ documents.T / TAU, torch.arange(5))
+    for terms in ("joint", "sum"):
+        assert float(loss_of(queries, documents, batch(5), objective={"terms": terms})) == pytest.approx(
+            float(expected)
+        )
+
+
+@pytest.mark.parametrize("views", [2, 3, 4])
+def test_terms_are_summed_and_each_sees_the_negatives_of_its_own_view(views):
+    queries, documents = vectors(5, 0), vectors(5 * views, 1)
+    found = loss_of(queries, documents, batch(5, positives=views), objective={"terms": "sum"})
+    logits = queries @ documents.T / TAU
+    each = [F.cross_entropy(logits[:, 5 * view : 5 * view + 5], torch.arange(5)) for view in range(views)]
+    assert float(found) == pytest.approx(float(sum(each)))
+
+
+def test_terms_leave_out_the_same_text_and_share_explicit_negatives():
+    queries, documents = vectors(3, 0), vectors(9, 1)
+    given = batch(3, positives=2, explicit=1, known=[[0, 1], [0, 11], [20, 21]])
+    given.ids[1] = given.ids[0]  # document 0 of query 1 is that of query 0
+    found = loss_of(queries, documents, given, objective={"terms": "sum"})
+    first = plain(queries, torch.cat([documents[:3], documents[6:]]), 1, lambda i, j: {i, j} != {0, 1})
+    second = plain(queries, documents[3:], 1, lambda i, j: True)
+    assert float(found) == pytest.approx(first + second)
+
+
+def test_all_pairs_are_anchored_at_every_view_and_leave_out_the_same_text():
+    queries, documents = vectors(3, 0), vectors(6, 1)
+    given = batch(3, positives=2, known=[[0, 7, 0], [10, 8, 10], [0, 9, 0]])  # texts 0 and 2 are one document
+    given.ids[:, 0] = [0, 10, 0, 0, 10, 0]
+    found = loss_of(queries, documents, given, objective={"terms": "all_pairs", "link": "self"})
+    everything, total = torch.cat([queries, documents]), 0.0
+    for a in range(9):
+        z = (everything @ everything[a] / TAU).tolist()
+        negatives = sum(math.exp(z[j]) for j in range(9) if (j % 3 == 1) != (a % 3 == 1))
+        positives = [j for j in range(9) if j != a and j % 3 == a % 3]
+        total += sum(math.log(negatives + math.exp(z[p])) - z[p] for p in positives) / 2
+    assert float(found) == pytest.approx(total / 9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["queue=4096"], "objective.terms sum contrasts the views within a batch; set negatives.queue to 0"),
+        (["negatives.in_batch=false", "queue=4096", "momentum=0.9"], "contrasts the views within a batch"),
+        (["relevance=0.1"], "objective.relevance weighs positives of one term; leave it out, or sum for joint"),
+        (["terms=all_pairs", "symmetric=true"], "all_pairs goes both ways already"),
+        (["terms=all_pairs", "symmetric=false", "false_negatives=0.1"], "looks at no margin"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(overrides, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        load_recipe("contriever-small", ["terms=sum", *overrides])
+    with pytest.raises(RecipeError, match="contrasts views of a text; it needs the section views"):
+        load_recipe("finetune", ["terms=sum"])

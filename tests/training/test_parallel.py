@@ -23,14 +23,19 @@ from retriever.training.memory import Queue
 from retriever.training.recipe import Negatives, Objective
 
 
-def gradient(symmetric, queue, momentum):
-    """Gradient with respect to the vectors of this process: a document of each query, and a hard negative."""
+def gradient(symmetric, queue, momentum, terms="joint"):
+    """Gradient with respect to the vectors of this process: a document of each query, and a hard negative.
+
+    With other terms than ``joint`` the hard negative is a second positive.
+    """
     rank, world = parallel.rank(), parallel.world()
     size = 6
-    ids = [[i % 5, 100 + i] for i in range(size)] + [[50 + i, 200 + i] for i in range(size)]  # 0 and 5 are twins
+    second = [[50 + i if terms == "joint" else i % 5, 200 + i] for i in range(size)]
+    ids = [[i % 5, 100 + i] for i in range(size)] + second  # 0 and 5 are twins
     whole = test_loss.batch(size, explicit=1, ids=ids, known=[[i % 5, 900 + i] for i in range(size)])
     blank = Ragged.from_rows([[i] for i in range(2 * size)])
-    whole = type(whole)(Ragged.from_rows([[i] for i in range(size)]), blank, 1, whole.known, whole.ids)
+    positives = 1 if terms == "joint" else 2
+    whole = type(whole)(Ragged.from_rows([[i] for i in range(size)]), blank, positives, whole.known, whole.ids)
     share = whole.share(rank, world)
     queries = test_loss.vectors(size, 0)[share.queries.ids.astype(int)].requires_grad_()
     documents = test_loss.vectors(2 * size, 1)[share.documents.ids.astype(int)].requires_grad_(not momentum)
@@ -46,7 +51,7 @@ def gradient(symmetric, queue, momentum):
         share,
         memory,
         None,
-        Objective(temperature=0.3, symmetric=symmetric),
+        Objective(temperature=0.3, symmetric=symmetric, terms=terms),
         Negatives(queue=queue),
     )
     loss.backward()
@@ -80,9 +85,18 @@ def launch(arguments, processes, **environment):
     assert [process.returncode for process in running] == [0] * processes, "\n".join(errors)
 
 
-@pytest.mark.parametrize(("symmetric", "queue", "momentum"), [(False, 0, False), (True, 0, False), (True, 8, True)])
-def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path, symmetric, queue, momentum):
-    arguments = (symmetric, queue, momentum)
+@pytest.mark.parametrize(
+    ("symmetric", "queue", "momentum", "terms"),
+    [
+        (False, 0, False, "joint"),
+        (True, 0, False, "joint"),
+        (True, 8, True, "joint"),
+        (True, 0, False, "sum"),
+        (False, 0, False, "all_pairs"),
+    ],
+)
+def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path, symmetric, queue, momentum, terms):
+    arguments = (symmetric, queue, momentum, terms)
     one = gradient(*arguments)
     launch([__file__, "gradient", str(tmp_path), json.dumps(arguments)], 2)
     parts = [torch.load(tmp_path / str(rank)) for rank in range(2)]

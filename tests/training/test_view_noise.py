@@ -11,7 +11,7 @@ from stores import rows_of, same
 
 from retriever.data.ragged import Ragged
 from retriever.errors import RecipeError
-from retriever.training.view_noise import delete, disturb, hide, mask_token, repeat, replace
+from retriever.training.view_noise import delete, disturb, hide, mask_token, repeat, repeat_few, replace
 from retriever.training.view_settings import Views
 
 CROPS = {"query": {"tokens": (4, 16)}, "document": {"ratio": (0.05, 0.5)}}
@@ -102,3 +102,29 @@ def test_masks_need_a_mask_token():
         mask_token(words, views_of(mask=0.1))
     with pytest.raises(ValueError, match="mask_token"):
         disturb(rows_of([3]), views_of(mask=0.1), np.random.default_rng(0), None)
+
+
+@given(lengths_of_rows, st.floats(0, 0.99), st.integers(1, 12), st.integers(0, 99))
+def test_few_repetitions_stay_below_their_limit_and_only_say_tokens_once_more(lengths, most, limit, seed):
+    texts = rows_of(lengths)
+    longer = repeat_few(texts, most, limit, np.random.default_rng(seed))
+    for row, length in enumerate(lengths):
+        tokens, times = np.unique(longer[row], return_counts=True)
+        assert tokens.tolist() == texts[row].tolist() and times.max() <= 2 and (np.diff(longer[row]) >= 0).all()
+        assert len(longer[row]) - length <= max(min(limit, int(most * length)) - 1, 0)
+
+
+def test_few_repetitions_are_uniform_in_number_and_place():
+    texts = rows_of([25] * 8000)
+    longer = repeat_few(texts, 0.32, 10, np.random.default_rng(0))
+    extra = longer.lengths - 25
+    assert np.bincount(extra) / 8000 == pytest.approx([1 / 8] * 8, abs=0.015)  # below min(10, int(0.32 · 25))
+    places = np.bincount((np.concatenate([longer[row] - 1000 * row for row in range(8000)])), minlength=25)
+    assert places / 8000 == pytest.approx(1 + 3.5 / 25, abs=0.02)
+
+
+def test_a_limit_of_repetitions_is_a_setting():
+    texts = rows_of([25] * 50)
+    noisy = disturb(texts, views_of(repeat=0.32, repeat_limit=10), np.random.default_rng(0), None)
+    assert same(noisy, repeat_few(texts, 0.32, 10, np.random.default_rng(0)))
+    assert repeat_few(rows_of([3, 2]), 0.32, 10, np.random.default_rng(0)).lengths.tolist() == [3, 2]

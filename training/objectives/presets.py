@@ -76,6 +76,46 @@ def in_batch(
         return (loss + contrast(back, diagonal, among, temperature, link)) / 2
 
 
+def all_pairs(
+    anchors: Tensor,
+    candidates: Tensor,
+    temperature: float = 0.05,
+    link: Link = "all",
+    *,
+    first: int = 0,
+    live: Tensor | None = None,
+) -> Tensor:
+    """InfoNCE between all views of a text, each an anchor once: the mean over all ordered pairs of views.
+
+    Args:
+        anchors: V views of b texts, (V, b, D); L2-normalised for cosine similarity.
+        candidates: V views of B ≥ b texts, the anchors among them, (V, B, D). The positives of an anchor are the other
+            views of its text, its negatives all V · (B − 1) views of other texts.
+        temperature: τ > 0.
+        link: ``self`` lets each positive meet the negatives alone, ``all`` (SupCon; Khosla et al. 2020, arXiv
+            2004.11362, eq. 2) the anchor's other positives too; with two views they are one.
+        first: Which candidate the first anchor is.
+        live: False where a candidate is none of an anchor, (V · b, V · B); views of its own text always are.
+
+    Returns:
+        The loss per anchor, (V · b,), views-major, fp32 (fp64 if the inputs are).
+
+    Raises:
+        ValueError: There are fewer than two views, or the temperature is not positive.
+    """
+    views, size, count = *anchors.shape[:2], candidates.shape[1]
+    if views < 2:
+        raise ValueError(f"all_pairs needs at least two views of a text, not {views}.")
+    with torch.autocast(anchors.device.type, enabled=False):
+        scores = _fp32(anchors).flatten(0, 1) @ _fp32(candidates).flatten(0, 1).T  # (V · b, V · B)
+        own = torch.eye(count, dtype=torch.bool, device=scores.device)[first : first + size]  # (b, B)
+        same = own.repeat(views, views)
+        rows, columns = (torch.arange(views, device=own.device).repeat_interleave(n) for n in (size, count))
+        itself = same & (rows[:, None] == columns)
+        weights = torch.ones_like(scores) if live is None else (live | same).to(scores.dtype)
+        return contrast(scores, (same & ~itself).to(scores.dtype), weights.masked_fill(itself, 0), temperature, link)
+
+
 def _columns(scores: Tensor, first: int, views: int) -> Tensor:
     """Where each query's positives are, (B, K)."""
     rows, starts = (torch.arange(count, device=scores.device) for count in (len(scores), views))

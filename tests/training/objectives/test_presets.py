@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retriever.training.objectives import in_batch
+from retriever.training.objectives import all_pairs, in_batch
 
 
 def vectors(rows, seed, dtype=torch.float64, width=6):
@@ -80,3 +80,56 @@ def test_too_few_documents():
 def test_temperature_must_be_positive():
     with pytest.raises(ValueError, match="temperature must be greater than 0"):
         in_batch(vectors(2, 0), vectors(2, 1), temperature=0)
+
+
+def pairs_loop(views, tau, link, allowed=lambda i, j: True):
+    """Each view of each text an anchor, each of its other views a positive, one at a time, (V · B,)."""
+    losses = []
+    for u, anchors in enumerate(views.tolist()):
+        for i, anchor in enumerate(anchors):
+            z = {
+                (v, j): sum(a * b for a, b in zip(anchor, other, strict=True)) / tau
+                for v, others in enumerate(views.tolist())
+                for j, other in enumerate(others)
+            }
+            positives = [(v, i) for v in range(len(views)) if v != u]
+            negatives = [(v, j) for v, j in z if j != i and allowed((u, i), (v, j))]
+            terms = []
+            for p in positives:
+                rivals = [*negatives, *(positives if link == "all" else [p])]
+                terms.append(math.log(sum(math.exp(z[r]) for r in rivals)) - z[p])
+            losses.append(sum(terms) / len(terms))
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 4), st.integers(2, 5), st.sampled_from(["all", "self"]), st.integers(0, 2**31))
+def test_all_pairs_is_the_plain_loop(views, batch, link, seed):
+    x = torch.stack([vectors(batch, seed + view) for view in range(views)])
+    torch.testing.assert_close(all_pairs(x, x, 0.3, link), pairs_loop(x, 0.3, link))
+
+
+def test_all_pairs_of_two_views_are_both_directions_with_the_queries_as_further_negatives():
+    one, two = vectors(5, 0), vectors(5, 1)
+    x = torch.stack([one, two])
+    logits = torch.cat([one @ two.T, (one @ one.T).fill_diagonal_(-math.inf)], 1) / 0.2
+    there = F.cross_entropy(logits, torch.arange(5), reduction="none")
+    torch.testing.assert_close(all_pairs(x, x, 0.2)[:5], there)
+    torch.testing.assert_close(all_pairs(x, x, 0.2, "self"), all_pairs(x, x, 0.2, "all"))
+
+
+def test_all_pairs_of_a_part_are_those_rows_of_the_whole_and_masks_leave_candidates_out():
+    x = torch.stack([vectors(6, view) for view in range(3)])
+    whole = all_pairs(x, x, 0.3).view(3, 6)
+    torch.testing.assert_close(all_pairs(x[:, 2:4], x, 0.3, first=2), whole[:, 2:4].reshape(-1))
+    live = torch.ones(18, 18, dtype=torch.bool)
+    live[:, 4::6] = False  # every view of text 4
+    expected = pairs_loop(x, 0.3, "all", lambda anchor, other: other[1] != 4)
+    torch.testing.assert_close(all_pairs(x, x, 0.3, live=live), expected)
+
+
+def test_all_pairs_need_two_views_and_have_the_numerical_gradient():
+    with pytest.raises(ValueError, match="all_pairs needs at least two views of a text, not 1"):
+        all_pairs(torch.ones(1, 3, 2), torch.ones(1, 3, 2))
+    x = torch.stack([vectors(3, view) for view in range(3)]).requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: all_pairs(given, given, 0.5, "self"), (x,))
