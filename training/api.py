@@ -131,7 +131,7 @@ def _train(
     if held_out is None:
         return None
     metric, best = chosen.selection.metric, trainer.state
-    reporter.note(f"Best step {best.best_step}: {metric} {best.best_score:.3f} on held-out queries.")
+    reporter.note(f"Step {best.best_step} is kept: {metric} {best.best_score:.3f} on held-out queries.")
     if chosen.selection.average:
         reporter.note(f"Averaged with the start: a share of {trainer.share:g} of the training is kept.")
     return metric
@@ -289,6 +289,7 @@ def _describe(trainer: Trainer, prepared: Prepared) -> str:
     queue = trainer.recipe.negatives.queue
     later = f" and up to {queue:,} of earlier batches" if queue else ""
     return (
-        f"{trainer.count:,} examples, {prepared.tokens:,} tokens, vocabulary {tokenizer.size:,}, "
-        f"{trainer.encoder.dimension} dimensions, {trainer.negatives:,} negatives per query{later}{more}."
+        f"{trainer.recipe.schedule.steps:,} steps, {trainer.count:,} examples, {prepared.tokens:,} tokens, "
+        f"vocabulary {tokenizer.size:,}, {trainer.encoder.dimension} dimensions, "
+        f"{trainer.negatives:,} negatives per query{later}{more}."
     )

@@ -195,6 +195,9 @@ class Schedule(Section):
     """The learning rate over the steps: linear warm-up from 0, then decay to 0."""
 
     steps: Count
+    epochs: Positive | None = Field(
+        None, description="no more steps than read each example this often; warm-up and evaluations come sooner alike"
+    )
     warmup: Annotated[int, Field(ge=0)] = 0
     decay: Literal["linear", "cosine", "none"] = "linear"
 
@@ -212,6 +215,9 @@ class Selection(Section):
     queries: Annotated[int, Field(ge=0)] = Field(500, description="held-out documents; 0 keeps the last step")
     pool: Count = Field(10_000, description="further documents that compete with them")
     metric: Literal["recall@10", "recall@100", "mrr@10", "ndcg@10"] = "mrr@10"
+    keep: Literal["best", "last"] = Field(
+        "best", description="the best step; or the last one, unless the best is ahead of it beyond the noise of queries"
+    )
     patience: Count | None = Field(None, description="stop after this many evaluations without a better score")
     average: tuple[Share, ...] = Field(
         (), description="shares of the trained weights to average with those before training; the best is kept"

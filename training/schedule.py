@@ -1,10 +1,37 @@
-"""The learning rate as a pure function of the step."""
+"""How long a run is, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
 import math
 
-from retriever.training.recipe import Schedule
+from retriever.training.recipe import Recipe, Schedule
+
+
+def bounded(recipe: Recipe, examples: int, batch: int) -> Recipe:
+    """The recipe with ``schedule.epochs`` turned into steps.
+
+    A small corpus read a thousand times is learnt by heart: where ``schedule.steps`` would read each example more often
+    than ``schedule.epochs``, steps, warm-up and the distance between evaluations shrink by the same factor.
+
+    Args:
+        recipe: All settings.
+        examples: How many there are.
+        batch: Examples a batch.
+    """
+    schedule = recipe.schedule
+    if schedule.epochs is None:
+        return recipe
+    steps = max(1, math.ceil(schedule.epochs * examples / (batch * recipe.batch.accumulate)))
+    if steps >= schedule.steps:
+        return recipe
+    shrunk = {"steps": steps, "warmup": schedule.warmup * steps // schedule.steps}
+    every = max(1, recipe.selection.every * steps // schedule.steps)
+    return recipe.model_copy(
+        update={
+            "schedule": schedule.model_copy(update=shrunk),
+            "selection": recipe.selection.model_copy(update={"every": every}),
+        }
+    )
 
 
 def rate(schedule: Schedule, step: int) -> float:

@@ -29,7 +29,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged
@@ -37,7 +39,7 @@ from retriever.encoder import Encoder
 from retriever.errors import RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel, sampler
-from retriever.training.averaging import admitted_share, mean_weights
+from retriever.training.averaging import admitted_share, is_ahead, mean_weights
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
 from retriever.training.examples import Batch
@@ -48,7 +50,7 @@ from retriever.training.optimizers import build_optimizers, clip
 from retriever.training.prepare import Prepared
 from retriever.training.projection import TrainingHead
 from retriever.training.recipe import Recipe
-from retriever.training.schedule import rate
+from retriever.training.schedule import bounded, rate
 from retriever.training.selection import query_metrics
 
 LOG = "log.jsonl"
@@ -76,10 +78,11 @@ class Trainer:
 
     def __init__(self, encoder: Encoder, data: Prepared, recipe: Recipe, folder: Path) -> None:
         self.encoder, self.examples, self.held_out = encoder, data.examples, data.held_out
-        self.recipe, self.folder = recipe, folder
+        self.folder = folder
         sizes = [len(source) for source in data.sources]
         self.count = sum(sizes)
         self.batch = _batch_size(recipe.batch.size, min(sizes) if recipe.mixing.single else self.count)
+        self.recipe = bounded(recipe, self.count, self.batch)
         self.sampler = sampler.Sampler(data.sources, self.batch, recipe.seed, data.shares, recipe.mixing.single)
         self.head = self._build_head()
         self.trained = encoder.stack if self.head is None else nn.ModuleList([encoder.stack, self.head])
@@ -91,9 +94,7 @@ class Trainer:
         self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
         self.queue = Queue(queue, encoder.dimension, encoder.device) if queue else None
         self.state = State(data=f"{data.examples.fingerprint} {self.count}")
-        self.start = (
-            _weights(encoder) if recipe.selection.average else {}
-        )  # built anew, not saved, by a run that resumes
+        self.start = _weights(encoder) if recipe.selection.average else {}  # built anew by a run that resumes
         self.share = 1.0  # of the trained weights in those the encoder ends with
         self._tokens, self._since = 0, time.perf_counter()
 
@@ -130,7 +131,7 @@ class Trainer:
         return True
 
     def run(self, reporter: Reporter) -> None:
-        """Train to the end, or to the early stop, and leave the best weights in the encoder.
+        """Train to the end, or to the early stop, and leave the weights to keep in the encoder.
 
         Raises:
             TrainingInterrupted: Ctrl-C was pressed; a checkpoint is there.
@@ -148,8 +149,7 @@ class Trainer:
                 if interrupted():
                     self._checkpoint()
                     raise TrainingInterrupted(self.folder, state.step)
-        if state.best and (state.best_step or not self.start):
-            self.encoder.stack.load_state_dict(state.best)
+        self._choose()
         if self.start:
             self._average()
         self.encoder.stack.eval()
@@ -293,6 +293,25 @@ class Trainer:
         self._tokens, self._since = 0, time.perf_counter()
         return scores
 
+    def _choose(self) -> None:
+        """Put the weights of the step to keep into the encoder."""
+        state, settings = self.state, self.recipe.selection
+        if not state.best or state.best_step == state.step or (self.start and not state.best_step):
+            return
+        if settings.keep == "best":
+            self.encoder.stack.load_state_dict(state.best)
+            return
+        last, scores = _weights(self.encoder), self._scores()[settings.metric]
+        self.encoder.stack.load_state_dict(state.best)
+        if not is_ahead(self._scores()[settings.metric], scores):
+            self.encoder.stack.load_state_dict(last)
+            state.best_step, state.best_score = state.step, float(scores.mean())
+
+    def _scores(self) -> dict[str, NDArray[np.float64]]:
+        """Metric → score of each held-out query, (Q,), with the encoder as it is now."""
+        assert self.held_out is not None
+        return query_metrics(self.held_out.ranks(self.encoder, self.recipe.dtype), self.held_out.answers.lengths)
+
     def _average(self) -> None:
         """Put the best average of the weights before and after training into the encoder; log what each share scores.
 
@@ -304,9 +323,7 @@ class Trainer:
             scores = {}
             for tried in sorted({0.0, *settings.average}):
                 self.encoder.stack.load_state_dict(mean_weights(self.start, end, tried))
-                found = query_metrics(
-                    self.held_out.ranks(self.encoder, self.recipe.dtype), self.held_out.answers.lengths
-                )
+                found = self._scores()
                 scores[tried] = found[settings.metric]
                 self._log({"share": tried, **{name: float(values.mean()) for name, values in found.items()}})
             share = admitted_share([scores])

@@ -55,7 +55,7 @@ def test_it_prints_the_score_by_weight_and_what_comes_next(folder, made):
     assert len(chosen) == 1 and chosen[0][1] >= best - 10**0.5 / 10
     assert Encoder.load(folder / "boosted").stack[0].weights[0] == chosen[0][0]
     assert "← within one standard error of the best recall@10, and nearest to 0.5" in " ".join(out.split())
-    for part in ("Best step", "notes: 150 documents", f"retriever index build {folder / 'boosted'}"):
+    for part in ("is kept: ", "notes: 150 documents", f"retriever index build {folder / 'boosted'}"):
         assert part in err
 
 

@@ -43,7 +43,7 @@ def test_the_folder_holds_the_model_the_recipe_the_log_and_the_curve(model):
 def test_it_says_what_it_is_about_to_do(model):
     _, _, said = model
     assert any("15 negatives per query" in sentence and "16 dimensions" in sentence for sentence in said)
-    assert any(sentence.startswith("Best step ") for sentence in said)
+    assert any(sentence.startswith("Step ") and " is kept: " in sentence for sentence in said)
 
 
 def test_accumulation_says_that_it_adds_no_negatives(tmp_path):

@@ -197,7 +197,7 @@ def test_the_folder_is_a_model(boosted, pretrained, corpus):
     shares = [result.weight, 1 - result.weight]
     expected = join([torch.from_numpy(part) for part in vectors], shares).numpy()
     np.testing.assert_allclose(loaded.encode(texts, dtype="float32"), expected, atol=1e-6)
-    assert any(sentence.startswith("Best step") for sentence in notes)
+    assert any(sentence.startswith("Step ") for sentence in notes)
 
 
 def test_the_ranks_by_weight_are_told_and_the_best_is_taken(boosted):

@@ -209,6 +209,23 @@ def test_patience_stops_early_and_the_best_step_is_kept(tmp_path, monkeypatch):
     assert max(e["step"] for e in entries(tmp_path / "run")) == 12
 
 
+@pytest.mark.parametrize(("found", "kept"), [(1, 2), (2, 2), (6, 1)])
+def test_the_last_step_is_kept_unless_the_best_is_ahead_beyond_noise(tmp_path, monkeypatch, found, kept):
+    """The best step finds some of the held-out queries, the last step none."""
+    seen = []
+
+    def ranks(self, encoder, dtype):
+        table = encoder.stack[0].table.detach().clone()
+        if not any(table.equal(other) for other in seen):
+            seen.append(table)
+        evaluation = next(i for i, other in enumerate(seen) if table.equal(other))
+        return np.where(np.arange(len(self.answers)) < (0, found, 0)[evaluation], 1, 1000)
+
+    monkeypatch.setattr("retriever.training.selection.HeldOut.ranks", ranks)
+    encoder = tiny.run("static", tmp_path / "run", overrides={"keep": "last", "steps": 8, "every": 4})
+    assert len(seen) == 3 and encoder.stack[0].table.equal(seen[kept])
+
+
 def test_a_loss_that_is_not_finite_is_a_sentence(tmp_path):
     with pytest.raises(RecipeError, match=r"The loss is nan at step \d+; lower optimizer\.lr"):
         tiny.run("small", tmp_path / "run", overrides={"lr": 1e30, "clip": None, "warmup": 0, "dtype": "float32"})
