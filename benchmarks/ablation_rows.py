@@ -46,11 +46,13 @@ class Row:
         return {
             "seed": seed,
             "batch.size": self.batch,
+            "schedule.epochs": None,
             "schedule.steps": max(1, steps * self.longer * BATCH // self.batch),
             "selection.queries": 0,
             "selection.every": 100_000,
             "log_every": 100_000,
             "objective.symmetric": False,
+            "views.mix": {"crop": 1.0},
             **self.changes,
         }
 

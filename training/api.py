@@ -121,7 +121,7 @@ def _train(
         )
     if resume and not trainer.resume():
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")
-    reporter.note(_describe(trainer, prepared))
+    reporter.note(_describe(trainer, prepared, chosen.schedule.steps))
     if chosen.negatives.queue and chosen.negatives.momentum is None:
         reporter.note(
             "The queue holds documents as the encoder saw them some steps ago, which often collapses; give "
@@ -281,15 +281,17 @@ def _trained_tokenizer(
         return SubwordTokenizer.train(texts(), size=chosen.vocabulary)
 
 
-def _describe(trainer: Trainer, prepared: Prepared) -> str:
-    """What is about to happen, in one sentence."""
+def _describe(trainer: Trainer, prepared: Prepared, wanted: int) -> str:
+    """What is about to happen, in one sentence; ``wanted`` steps were asked for."""
     accumulate = trainer.recipe.batch.accumulate
     tokenizer: TextTokenizer = trainer.encoder.text_tokenizer
     more = f"; {accumulate} batches a step average the gradient and add no negatives" if accumulate > 1 else ""
     queue = trainer.recipe.negatives.queue
     later = f" and up to {queue:,} of earlier batches" if queue else ""
+    schedule = trainer.recipe.schedule
+    cut = f" (schedule.epochs {schedule.epochs:g})" if schedule.steps < wanted else ""
     return (
-        f"{trainer.recipe.schedule.steps:,} steps, {trainer.count:,} examples, {prepared.tokens:,} tokens, "
+        f"{schedule.steps:,} steps{cut}, {trainer.count:,} examples, {prepared.tokens:,} tokens, "
         f"vocabulary {tokenizer.size:,}, {trainer.encoder.dimension} dimensions, "
         f"{trainer.negatives:,} negatives per query{later}{more}."
     )

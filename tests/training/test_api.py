@@ -46,6 +46,13 @@ def test_it_says_what_it_is_about_to_do(model):
     assert any(sentence.startswith("Step ") and " is kept: " in sentence for sentence in said)
 
 
+def test_fewer_steps_than_asked_for_are_said(tmp_path):
+    notes = Notes()
+    tiny.run("static", tmp_path / "m", reporter=notes, overrides={"epochs": 0.5})
+    assert any(sentence.startswith("5 steps (schedule.epochs 0.5), 138 examples") for sentence in notes.said)
+    assert '"step": 5' in (tmp_path / "m" / "log.jsonl").read_text().splitlines()[-1]
+
+
 def test_accumulation_says_that_it_adds_no_negatives(tmp_path):
     notes = Notes()
     tiny.run("static", tmp_path / "m", reporter=notes, overrides={"accumulate": 3, "steps": 2})

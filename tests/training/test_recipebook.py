@@ -16,11 +16,12 @@ def test_shipped_recipes_are_valid_described_and_say_what_they_cost(name):
     assert "Cost:" in text and "arXiv" in text and f"retriever train {name}" in text
 
 
-def test_contriever_cpu_holds_the_starting_recipe():
+def test_contriever_cpu_holds_what_was_measured():
     recipe = load_recipe("contriever-cpu")
     assert recipe.encoder.family == "static" and recipe.encoder.frequency == "log"
     assert recipe.views.query.tokens == (4, 16) and recipe.views.document.ratio == (0.05, 0.5)
-    assert (recipe.batch.size, recipe.optimizer.lr, recipe.objective.symmetric) == (1024, 0.01, True)
+    assert (recipe.batch.size, recipe.optimizer.lr, recipe.objective.symmetric) == (1024, 0.003, True)
+    assert recipe.views.mix.title and recipe.schedule.epochs == 40 and recipe.selection.keep == "last"
 
 
 def test_a_resolved_recipe_reads_back_equal(tmp_path):
