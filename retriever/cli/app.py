@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import retriever
-from retriever.cli import boost, data, demo, env, evaluate, index, mine, recipes, search, sts, train
+from retriever.cli import boost, data, demo, encode, env, evaluate, index, mine, recipes, search, sts, train
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
 
@@ -72,6 +72,7 @@ def _version(on: bool) -> None:
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("boost")(boost.boost)
+app.command("encode")(encode.encode)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 evaluate.app.command("sts")(sts.sts)

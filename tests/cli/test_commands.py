@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tiny
 from typer.testing import CliRunner
@@ -137,6 +138,19 @@ def test_data_stats(folder):
     found = json.loads(out)
     assert found["documents"] == found["with a title"] == 150 and found["duplicates"] == 0
     assert "documents" in call("data", "stats", folder / "notes.jsonl")[0]
+
+
+def test_encode_writes_the_vectors_of_a_corpus(folder, tmp_path):
+    data = [folder / "model", folder / "notes.jsonl", "-o", tmp_path / "v"]
+    assert json.loads(call("encode", *data, "--json")[0]) == {
+        "documents": 150,
+        "dimension": 16,
+        "output": str(tmp_path / "v"),
+    }
+    assert np.load(tmp_path / "v" / "vectors.npy").shape == (150, 16)
+    _, err = call("encode", *data, "--overwrite")
+    assert "holds 150 vectors of 16 dimensions" in " ".join(err.split())
+    assert "already holds vectors" in " ".join(call("encode", *data, code=2)[1].split())
 
 
 def test_recipes(tmp_path):
