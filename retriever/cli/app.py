@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import retriever
-from retriever.cli import boost, data, demo, encode, env, evaluate, index, mine, recipes, search, sts, train
+from retriever.cli import analyze, boost, data, demo, encode, env, evaluate, index, mine, recipes, search, sts, train
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
 
@@ -77,6 +77,7 @@ app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 evaluate.app.command("sts")(sts.sts)
 app.add_typer(evaluate.app, name="eval")
+app.command("analyze")(analyze.analyze)
 app.command("mine")(mine.mine)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")

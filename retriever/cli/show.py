@@ -19,9 +19,14 @@ def error_console() -> Console:
     return Console(stderr=True, soft_wrap=True)
 
 
+def as_json(value: Any) -> str:  # noqa: ANN401 — any JSON value
+    """A JSON object as it is printed and filed."""
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
 def print_json(value: Any) -> None:  # noqa: ANN401 — any JSON value
     """Exactly one JSON object on stdout."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))  # noqa: T201 — the command's answer
+    print(as_json(value))  # noqa: T201 — the command's answer
 
 
 class RichReporter(Reporter):
