@@ -148,7 +148,9 @@ class Corpus:
     def _twice(self, id_: str, second: str) -> DataError:
         """The error for a repeated id; a second pass finds where it stood first, so that no pass stores places."""
         first = next(place for place, document in self._read(lambda _: None) if document.id == id_)
-        return DataError(f"The id {id_!r} at {second} was taken at {first}: ids must be unique; choose another --id-field.")
+        return DataError(
+            f"The id {id_!r} at {second} was taken at {first}: ids must be unique; choose another --id-field."
+        )
 
 
 class Rejected:

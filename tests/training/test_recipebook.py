@@ -21,7 +21,7 @@ def test_contriever_cpu_holds_what_was_measured():
     assert recipe.encoder.family == "static" and recipe.encoder.frequency == "log"
     assert recipe.views.query.tokens == (4, 16) and recipe.views.document.ratio == (0.05, 0.5)
     assert (recipe.batch.size, recipe.optimizer.lr, recipe.objective.symmetric) == (1024, 0.003, True)
-    assert recipe.views.mix.title and recipe.schedule.epochs == 60 and recipe.selection.keep == "last"
+    assert recipe.views.mix.title and recipe.schedule.epochs == 40 and recipe.selection.keep == "last"
 
 
 def test_a_resolved_recipe_reads_back_equal(tmp_path):
