@@ -161,7 +161,7 @@ def encode_parts(
     encoder: Encoder,
     texts: Sequence[str],
     kind: Literal["query", "document"],
-    batch_tokens: int,
+    batch_tokens: int | None,
     dtype: str,
     progress: Callable[[int], None] | None,
 ) -> tuple[NDArray[np.float32], Report]:

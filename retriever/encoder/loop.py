@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
 CHUNK = 8_192  # texts tokenised at a time
+BATCH_TOKENS = 16_384  # padded tokens of a batch
+CPU_BATCH_TOKENS = 2_048  # of a transformer on a CPU: what stays in its caches is computed 1.2 to 1.5 times as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def encode(
     encoder: Encoder,
     texts: Sequence[str],
     kind: str,
-    batch_tokens: int,
+    batch_tokens: int | None,
     dtype: str,
     progress: Callable[[int], None] | None,
 ) -> tuple[NDArray[np.float32], Report]:
@@ -60,19 +62,21 @@ def encode(
 def embed(
     encoder: Encoder,
     tokens: Ragged,
-    batch_tokens: int,
+    batch_tokens: int | None,
     dtype: str,
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Vectors (N, D) of N rows of token ids, which hold no special tokens; longer rows are cut."""
+    budget = BATCH_TOKENS
     if encoder.limit is not None:
         tokens = tokens.cut(encoder.limit)
+        budget = CPU_BATCH_TOKENS if encoder.device.type == "cpu" else BATCH_TOKENS
     vectors = np.empty((len(tokens), encoder.dimension), np.float32)
     was_training = encoder.stack.training
     encoder.stack.eval()
     try:
         with torch.inference_mode(), autocast(encoder.device, dtype):
-            for rows in packs(tokens.lengths + encoder.frame, batch_tokens):
+            for rows in packs(tokens.lengths + encoder.frame, batch_tokens or budget):
                 out = encoder(encoder.features(tokens.take(rows)))
                 vectors[rows] = out.float().cpu().numpy()
                 if progress is not None:

@@ -193,6 +193,22 @@ def test_progress_adds_up():
     assert len(done) > 1
 
 
+def test_batches_of_a_transformer_are_small_on_a_cpu():
+    texts = ["dog"] * 2_000
+    shapes = []
+    encoder = small()
+    encoder.stack[0].register_forward_pre_hook(lambda _, args: shapes.append(args[0]["input_ids"].numel()))
+    encoder.encode(texts)
+    tokens = sum(shapes)
+    assert max(shapes) <= 2_048 and len(shapes) == -(-tokens // 2_048) > 1
+    shapes.clear()
+    encoder.encode(texts, batch_tokens=16_384)
+    assert shapes == [tokens]
+    done = []
+    static().encode(texts, progress=done.append)
+    assert done == [2_000]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_training_mode_is_put_back(training):
     encoder = small(dropout=0.5)
