@@ -9,7 +9,23 @@ import typer
 from typer.core import TyperGroup
 
 import retriever
-from retriever.cli import analyze, boost, data, demo, encode, env, evaluate, index, mine, recipes, search, sts, train
+from retriever.cli import (
+    analyze,
+    boost,
+    compare,
+    data,
+    demo,
+    encode,
+    env,
+    evaluate,
+    index,
+    mine,
+    mteb,
+    recipes,
+    search,
+    sts,
+    train,
+)
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
 
@@ -71,11 +87,13 @@ def _version(on: bool) -> None:
 
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("boost")(boost.boost)
 app.command("encode")(encode.encode)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 evaluate.app.command("sts")(sts.sts)
+evaluate.app.command("mteb")(mteb.mteb)
 app.add_typer(evaluate.app, name="eval")
 app.command("analyze")(analyze.analyze)
 app.command("mine")(mine.mine)
