@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,9 +34,11 @@ from retriever.training.adapt import adapt
 from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.curve import draw_curve
 from retriever.training.examples import CorpusExamples
+from retriever.training.outcome import Outcome, scores_of, write_outcome
 from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
 from retriever.training.recipebook import load_recipe, to_yaml
+from retriever.training.sentence_selection import load_dev
 from retriever.training.trainer import LOG, Trainer
 from retriever.training.view_examples import draw_examples, render
 
@@ -78,24 +82,27 @@ def train(
         OutputError: The output folder is taken or cannot be written.
         TrainingInterrupted: Ctrl-C; a checkpoint was written.
     """
+    began = time.perf_counter()
     Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())  # lets the processes of a launcher meet
     reporter = (reporter or Reporter()) if parallel.rank() == 0 else Reporter()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(output)
+    if chosen.selection.sts is not None:
+        load_dev(chosen.selection.sts)  # a mistake in it must not cost the tokenisation, or the folder
     with parallel.main_first():
         if parallel.rank() == 0:
             _claim(folder, chosen, resume, overwrite)
     given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, str, Path)) else data)
     corpus = given.documents if isinstance(given, Labelled) else join(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
-    metric = None
     if chosen.distil is not None:
-        encoder = adapt(corpus, encoder, chosen, folder, reporter)
+        encoder, outcome = adapt(corpus, encoder, chosen, folder, reporter), Outcome(chosen.schedule.steps)
     else:
-        metric = _train(encoder, given, chosen, folder, resume, processes, reporter)
+        outcome = _train(encoder, given, chosen, folder, resume, processes, reporter)
     with parallel.main_first():
         if parallel.rank() == 0:
-            publish(encoder, folder, metric, reporter)
+            write_outcome(folder / LOG, replace(outcome, seconds=round(time.perf_counter() - began, 3)))
+            publish(encoder, folder, outcome.metric, reporter)
     return encoder
 
 
@@ -107,8 +114,8 @@ def _train(
     resume: bool,
     processes: int | None,
     reporter: Reporter,
-) -> str | None:
-    """Train an encoder in place; returns the metric that chose its weights, if there was one."""
+) -> Outcome:
+    """Train an encoder in place."""
     if isinstance(given, Labelled):
         prepared = prepare_labelled(given, encoder, chosen, processes, reporter)
     else:
@@ -129,12 +136,14 @@ def _train(
         )
     trainer.run(reporter)
     if held_out is None:
-        return None
-    metric, best = chosen.selection.metric, trainer.state
-    reporter.note(f"Step {best.best_step} is kept: {metric} {best.best_score:.3f} on held-out queries.")
+        return Outcome(trainer.state.step)
+    metric, best = chosen.selection.measure, trainer.state
+    reporter.note(f"Step {best.best_step} is kept: {metric} {best.best_score:.3f} on {held_out.what}.")
     if chosen.selection.average:
         reporter.note(f"Averaged with the start: a share of {trainer.share:g} of the training is kept.")
-    return metric
+    share = trainer.share if chosen.selection.average else None
+    scores = scores_of(folder / LOG, best.best_step, share) if parallel.rank() == 0 else {}
+    return Outcome(best.best_step, metric, scores)
 
 
 def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Reporter) -> str:

@@ -6,6 +6,7 @@ Random numbers are no part of it: they are functions of the seed and the step.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class State:
     optimizers: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best step; empty before the first evaluation
     best_step: int = 0
-    best_score: float = -1.0
+    best_score: float = -math.inf
     evaluated: int = -1  # the last step that was evaluated
     stale: int = 0  # evaluations since the best one
     flat: int = 0  # steps in a row whose loss was that of a guess

@@ -21,6 +21,8 @@ from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder
 from retriever.encoder.loop import autocast, packs
 
+SIDE = 2**31  # keeps the dropout seeds of two views apart; of a seed, torch's generator on the CPU reads 32 bits
+
 
 @dataclass(frozen=True)
 class Forward:

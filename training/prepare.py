@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retriever.data.corpus import Corpus
 from retriever.data.labelled import Labelled
-from retriever.data.tokens import tokenise
+from retriever.data.tokens import TokenStore, tokenise
 from retriever.encoder import Encoder
 from retriever.errors import DataError, RecipeError
 from retriever.reporting import Reporter
@@ -23,7 +23,8 @@ from retriever.training import parallel
 from retriever.training.examples import CorpusExamples, Examples, LabelledExamples
 from retriever.training.recipe import Mixing, Recipe
 from retriever.training.sampler import ORDER, generator
-from retriever.training.selection import HeldOut, hold_out, hold_out_queries
+from retriever.training.selection import Judge, hold_out, hold_out_queries
+from retriever.training.sentence_selection import hold_out_views, load_dev
 from retriever.training.structure import survey
 from retriever.training.view_noise import mask_token
 
@@ -40,14 +41,14 @@ class Prepared:
         examples: All examples.
         sources: Numbers of those to train on, (N_s,) for each source.
         shares: How often each source is drawn from; None for a single one.
-        held_out: Queries for selection, if there are any.
+        held_out: What selection goes by, if there is anything.
         tokens: Tokens trained on.
     """
 
     examples: Examples
     sources: list[Ids]
     shares: list[float] | None
-    held_out: HeldOut | None
+    held_out: Judge | None
     tokens: int
 
 
@@ -64,9 +65,9 @@ def prepare(
     corpus = join(corpora)
     with reporter.stage("tokenise") as advance, parallel.main_first():
         store = tokenise(corpus, encoder.text_tokenizer, processes=processes, progress=advance)
-    held_out = hold_out(corpus, store, encoder, settings.selection, settings.seed)
     usable = store.lengths >= SHORTEST
     short = int((~usable).sum())
+    held_out = _hold_out(corpus, store, encoder, settings, np.flatnonzero(usable))
     if held_out is not None:
         usable[held_out.rows] = False
     names, owner = _owners(corpora, corpus, settings.mixing, len(store))
@@ -76,7 +77,7 @@ def prepare(
     if short:
         reporter.note(f"{short:,} documents of fewer than {SHORTEST} tokens are left out of training.")
     if held_out is None and settings.selection.queries:
-        reporter.note("No document is long enough to be held out as a known item: the last step is kept.")
+        reporter.note("No document is long enough to be held out, or there are too few: the last step is kept.")
     shares = source_shares(names, [len(rows) for rows in sources], settings.mixing)
     if shares is not None:
         parts = (f"{name} {100 * share:.1f} %" for name, share in zip(names, shares, strict=True))
@@ -99,14 +100,16 @@ def prepare_labelled(
     """
     chosen = settings.labels
     assert chosen is not None
-    train, dev = labelled.split_dev(chosen.dev, settings.seed) if chosen.dev else (labelled, None)
+    sts = settings.selection.sts
+    splits = chosen.dev and sts is None
+    train, dev = labelled.split_dev(chosen.dev, settings.seed) if splits else (labelled, None)
     if chosen.limit is not None:
         train = train.take(np.sort(generator(ORDER, settings.seed).permutation(len(train))[: chosen.limit]))
     if len(train) < 2:
         raise DataError(f"{labelled.name} has {len(train)} queries to train on; contrastive training needs at least 2.")
     with reporter.stage("tokenise") as advance, parallel.main_first():
         store = tokenise(labelled.documents, encoder.text_tokenizer, processes=processes, progress=advance)
-    held_out = None
+    held_out: Judge | None = None if sts is None else load_dev(sts)
     if dev is not None and settings.selection.queries:
         held_out = hold_out_queries(dev, store, encoder, settings.selection, settings.seed, chosen.document_tokens)
     queries = encoder.text_tokenizer.encode(train.queries)
@@ -117,6 +120,15 @@ def prepare_labelled(
     if chosen.explicit and chosen.hard and not with_hard:
         reporter.note("The data holds no hard negatives: random documents take their place; see `retriever mine`.")
     return Prepared(examples, [np.arange(len(train))], None, held_out, int(queries.offsets[-1] + store.offsets[-1]))
+
+
+def _hold_out(corpus: Corpus, store: TokenStore, encoder: Encoder, settings: Recipe, usable: Ids) -> Judge | None:
+    """What selection goes by, with the documents set aside for it, if there is anything."""
+    if settings.selection.sts is not None:
+        return load_dev(settings.selection.sts)
+    if settings.selection.metric == "align_uniform":
+        return hold_out_views(usable, store, encoder, settings)
+    return hold_out(corpus, store, encoder, settings.selection, settings.seed)
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:

@@ -208,13 +208,21 @@ class Schedule(Section):
         return self
 
 
+Measure = Literal["recall@10", "recall@100", "mrr@10", "ndcg@10", "align_uniform", "spearman"]
+
+
 class Selection(Section):
-    """Which step's weights are kept: the best on known-item queries held out of the corpus itself."""
+    """Which step's weights are kept: the best on known-item queries held out of the corpus itself, or on sentences."""
 
     every: Count = Field(100, description="steps between evaluations; a checkpoint is written at each")
-    queries: Annotated[int, Field(ge=0)] = Field(500, description="held-out documents; 0 keeps the last step")
+    queries: Annotated[int, Field(ge=0)] = Field(500, description="held-out documents, or texts; 0 keeps the last step")
     pool: Count = Field(10_000, description="further documents that compete with them")
-    metric: Literal["recall@10", "recall@100", "mrr@10", "ndcg@10"] = "mrr@10"
+    metric: Measure = Field(
+        "mrr@10", description="of queries, or align_uniform: minus alignment and uniformity of held-out texts"
+    )
+    sts: str | None = Field(
+        None, description="an STS folder: spearman on its STS-B dev is the metric instead, and nothing is held out"
+    )
     keep: Literal["best", "last"] = Field(
         "best", description="the best step; or the last one, unless the best is ahead of it beyond the noise of queries"
     )
@@ -225,6 +233,27 @@ class Selection(Section):
     fallback: Share = Field(
         0.5, description="the share of them where there is nothing, or no title or sentence, to choose by"
     )
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that chooses."""
+        return self.metric if self.sts is None else "spearman"
+
+    @property
+    def of_queries(self) -> bool:
+        """Whether the metric is a mean over queries, which has a noise."""
+        return "@" in self.measure
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Selection:
+        if self.measure == "spearman" and self.sts is None:
+            raise ValueError("metric spearman needs sentence pairs: set sts to a folder that holds STS-B instead.")
+        if not self.of_queries and (self.keep == "last" or self.average):
+            raise ValueError(
+                f"keep: last and average look at the noise of queries, and {self.measure} has none; set keep to best "
+                "and average to []."
+            )
+        return self
 
 
 class Recipe(Section):
@@ -262,9 +291,21 @@ class Recipe(Section):
                 f"negatives.queue {self.negatives.queue} is smaller than batch.size {self.batch.size}; it must hold "
                 "at least one batch."
             )
+        self._fits_selection()
         self._fits_terms()
         self._fits_head()
         return self
+
+    def _fits_selection(self) -> None:
+        if self.distil is not None and not self.selection.of_queries:
+            raise ValueError(
+                "distil chooses by queries: leave selection.sts out, and set selection.metric to one such as ndcg@10."
+            )
+        if self.views is None and self.selection.measure == "align_uniform":
+            raise ValueError(
+                "selection.metric align_uniform draws two views of a text, and needs the section views; set "
+                "selection.sts, or a metric of queries such as ndcg@10."
+            )
 
     def _fits_terms(self) -> None:
         terms, negatives = self.objective.terms, self.negatives

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,22 @@ Metrics = dict[str, float]
 Ids = NDArray[np.int64]
 
 
+class Judge(Protocol):
+    """What scores the encoder of a step; :mod:`retriever.training.sentence_selection` has others than queries."""
+
+    what: ClassVar[str]
+    """What the score is measured on, in words."""
+
+    @property
+    def rows(self) -> Ids:
+        """Documents of the corpus that training must not see."""
+        ...
+
+    def score(self, encoder: Encoder, dtype: str) -> Metrics:
+        """Metrics of the encoder as it is now, the higher the better."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Q queries, N documents, and which documents answer which query.
@@ -43,6 +60,7 @@ class HeldOut:
     documents: Ragged
     answers: Ragged
     rows: Ids
+    what: ClassVar[str] = "held-out queries"
 
     def score(self, encoder: Encoder, dtype: str) -> Metrics:
         """Recall@10, Recall@100, MRR@10 and nDCG@10 of the encoder as it is now."""

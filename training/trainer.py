@@ -9,10 +9,10 @@ Update t is a function of the state before it and of (seed, t):
    (:mod:`retriever.training.loss`), go back, and let the documents into the queue,
 4. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
-Every ``selection.every`` updates, and before the first, the encoder is evaluated on held-out queries; the best weights
-are remembered and a checkpoint is written. In the end they may be averaged with those before training
-(:mod:`retriever.training.averaging`). Nothing random outlives a step, so a run that is killed and resumed ends
-with the same bytes as one that was not.
+Every ``selection.every`` updates, and before the first, the encoder is evaluated
+(:mod:`retriever.training.selection`); the best weights are remembered and a checkpoint is written. In the end they may
+be averaged with those before training (:mod:`retriever.training.averaging`). Nothing random outlives a step, so a run
+that is killed and resumed ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from retriever.training.averaging import admitted_share, is_ahead, mean_weights
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
 from retriever.training.examples import Batch
-from retriever.training.forward import Forward, default_budget
+from retriever.training.forward import SIDE, Forward, default_budget
 from retriever.training.loss import batch_loss, gather_keys
 from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
@@ -51,10 +51,9 @@ from retriever.training.prepare import Prepared
 from retriever.training.projection import TrainingHead
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import bounded, rate
-from retriever.training.selection import query_metrics
+from retriever.training.selection import HeldOut, query_metrics
 
 LOG = "log.jsonl"
-TEXTS = 2**32  # keeps the dropout seeds of documents apart from those of queries
 SLACK, PATIENCE = 0.01, 200  # nats below the loss of a guess, and steps, until collapse is suspected
 
 
@@ -71,7 +70,7 @@ class Trainer:
 
     Args:
         encoder: Trained in place; ends with the weights of the best step.
-        data: Examples, their sources, and held-out queries; without those the last step is kept.
+        data: Examples, their sources, and what to choose the step by; without that the last one is kept.
         recipe: All settings.
         folder: Where the log and the checkpoints go.
     """
@@ -186,7 +185,7 @@ class Trainer:
     def _gradient(self, number: int) -> tuple[float, Tensor, Tensor]:
         """Add batch ``number``'s gradient to the weights'; returns the whole loss and this process' vectors in it."""
         batch, seed = self._draw(number)
-        cache, texts = self.recipe.batch.gradient_cache, seed + TEXTS
+        cache, texts = self.recipe.batch.gradient_cache, seed + SIDE
         with torch.set_grad_enabled(not cache):
             queries = self.forward(batch.queries, seed)
             documents = self.forward(batch.documents, texts) if self.teacher is None else self._taught(batch.documents)
@@ -280,7 +279,7 @@ class Trainer:
         scores: dict[str, float] = {}
         if self.held_out is not None:
             scores = self.held_out.score(self.encoder, self.recipe.dtype)
-            score = scores[self.recipe.selection.metric]
+            score = scores[self.recipe.selection.measure]
             if score > state.best_score:
                 state.best_score, state.best_step, state.stale = score, state.step, 0
                 state.best = _weights(self.encoder)
@@ -309,7 +308,7 @@ class Trainer:
 
     def _scores(self) -> dict[str, NDArray[np.float64]]:
         """Metric → score of each held-out query, (Q,), with the encoder as it is now."""
-        assert self.held_out is not None
+        assert isinstance(self.held_out, HeldOut)
         return query_metrics(self.held_out.ranks(self.encoder, self.recipe.dtype), self.held_out.answers.lengths)
 
     def _average(self) -> None:

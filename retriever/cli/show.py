@@ -69,7 +69,7 @@ def _summary(fields: dict[str, Any]) -> str:
     """The few numbers that fit beside a bar."""
     names = {"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tokens/s"}
     shown = {label: fields[name] for name, label in names.items() if name in fields}
-    shown |= {name: value for name, value in fields.items() if "@" in name}
+    shown |= {name: value for name, value in fields.items() if "@" in name or name in ("spearman", "align_uniform")}
     return "  ".join(
         f"{label} {value:,.3f}" if isinstance(value, float) else f"{label} {value:,}" for label, value in shown.items()
     )

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from retriever.cli import options
-from retriever.cli.show import RichReporter
+from retriever.cli.show import RichReporter, print_json
+
+if TYPE_CHECKING:
+    from retriever.data.corpus import Corpus
+    from retriever.data.labelled import Labelled
+    from retriever.training.recipe import Recipe
+    from retriever.training.seeds import SeedRuns
 
 DATA_HELP = (
     f"{options.DATA_HELP} Several --data are mixed. For a recipe with labels: a BEIR folder with judgments, or a file "
@@ -29,6 +36,9 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     show_pairs: Annotated[int, typer.Option(min=0, help="Print this many training pairs and stop.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Short for seed=N.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Train with so many seeds, in OUTPUT/seed-0 …, and tell mean and sd.")
+    ] = None,
     text_field: options.TextField = None,
     title_field: options.TitleField = None,
     id_field: options.IdField = None,
@@ -41,18 +51,16 @@ def train(
     device: options.Device = None,
     dtype: Annotated[str | None, typer.Option(help="Short for dtype=auto, float32 or bfloat16.")] = None,
     threads: options.Threads = None,
+    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train an encoder on a corpus, on several, or on labelled queries.
 
     retriever train contriever-cpu --data notes.jsonl --output model
     """
-    from retriever.data.corpus import Corpus
-    from retriever.data.labelled import Labelled, open_labelled
+    from retriever.data.labelled import open_labelled
     from retriever.training.api import preview
-    from retriever.training.api import train as run
     from retriever.training.recipebook import load_recipe, to_yaml
-    from retriever.training.trainer import TrainingInterrupted
 
     short = {"seed": seed, "dtype": dtype}
     changes = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
@@ -61,7 +69,7 @@ def train(
         typer.echo(to_yaml(settings), nl=False)
         return
     options.use_threads(threads)
-    reporter = RichReporter(quiet or os.environ.get("RANK", "0") != "0")  # one process of several speaks
+    reporter = RichReporter(quiet or json or os.environ.get("RANK", "0") != "0")  # one process of several speaks
     fields = (text_field, title_field, id_field)
     given: list[Corpus | Labelled] = [
         open_labelled(source, split=split, corpus=corpus, skip_bad_lines=skip_bad_lines)
@@ -72,11 +80,63 @@ def train(
     if show_pairs:
         typer.echo(preview(settings, given, show_pairs, reporter))
         return
+    how = {"resume": resume, "overwrite": overwrite, "device": device, "reporter": reporter}
+    _run(settings, given, output, seeds, json, how)
+    _note_end(given, data[0], output, seeds, reporter)
+
+
+def _run(
+    settings: Recipe, given: list[Corpus | Labelled], output: Path, seeds: int | None, json: bool, how: dict[str, Any]
+) -> None:
+    """Train once or with several seeds, and print what came of it."""
+    from retriever.training.api import train as run
+    from retriever.training.seeds import train_seeds
+    from retriever.training.trainer import TrainingInterrupted
+
     try:
-        run(settings, given, output, resume=resume, overwrite=overwrite, device=device, reporter=reporter)
+        if seeds is None:
+            run(settings, given, output, **how)
+            if json:
+                _print_outcome(output)
+        else:
+            _print_seeds(train_seeds(settings, given, output, seeds, **how), json)
     except TrainingInterrupted as stop:
         raise KeyboardInterrupt(f"{stop} Go on with:\n  {options.resume_command()}") from stop
+
+
+def _print_outcome(output: Path) -> None:
+    from retriever.training.outcome import read_outcome
+    from retriever.training.trainer import LOG
+
+    print_json(asdict(read_outcome(output / LOG)) | {"model": str(output)})
+
+
+def _print_seeds(runs: SeedRuns, json: bool) -> None:
+    """Mean and standard deviation of what chose the steps, and in JSON each run as well."""
+    outcomes = {seed: asdict(outcome) for seed, outcome in runs.outcomes.items()}
+    scored = all(outcome.metric for outcome in runs.outcomes.values())
+    metric, scores = runs.scores() if scored else (None, None)
+    if json:
+        each = [outcome | {"seed": seed, "model": f"{runs.folder}/seed-{seed}"} for seed, outcome in outcomes.items()]
+        summary = {} if scores is None else {"mean": float(scores.mean()), "sd": float(scores.std(ddof=1))}
+        print_json({"metric": metric, **summary, "runs": each})
+    elif scores is None:
+        typer.echo(f"{len(outcomes)} seeds; nothing was held out, so there is no score.")
+    else:
+        listed = ", ".join(f"{score:.4f}" for score in scores)
+        typer.echo(f"{metric} over {len(scores)} seeds: {scores.mean():.4f} ± {scores.std(ddof=1):.4f} ({listed})")
+
+
+def _note_end(
+    given: list[Corpus | Labelled], source: str, output: Path, seeds: int | None, reporter: RichReporter
+) -> None:
+    """What reading the data dropped, and where to go from here."""
+    from retriever.data.corpus import Corpus
+
     for part in given:
         if isinstance(part, Corpus):
             options.note_counts(part, None, reporter)
-    reporter.note(f"The model is in {output}. Next: retriever index build {output} {data[0]} --output INDEX")
+    if seeds is None:
+        reporter.note(f"The model is in {output}. Next: retriever index build {output} {source} --output INDEX")
+    else:
+        reporter.note(f"The models are in {output}. Next: retriever compare {output} OTHER")

@@ -154,6 +154,12 @@ def test_training_learns(tmp_path):
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
+def test_dropout_tells_the_same_text_twice_apart(tmp_path):
+    views = {"mix": {"same": 1.0}, "window": 16}
+    tiny.run("small", tmp_path / "run", overrides={"views": views, "symmetric": False, "dropout": 0.2, "steps": 3})
+    assert all(e["alignment"] > 1e-3 for e in entries(tmp_path / "run") if "loss" in e)
+
+
 def test_accumulation_averages_the_gradient_of_its_batches(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(trainer_module, "clip", lambda parameters, limit: seen.append(len(list(parameters))) or 1.0)

@@ -1,0 +1,48 @@
+"""``retriever compare``: do two recipes differ by more than their seeds do?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from retriever.cli import options
+from retriever.cli.show import print_json
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Runs of one recipe, from `retriever train … --seeds`.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Runs of another, with the same seeds.")],
+    metric: Annotated[str | None, typer.Option(help="Of the log; what chose the steps, if omitted.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Compare two recipes, each trained with several seeds: means, sd, and a paired t-test.
+
+    retriever compare simcse whitenedcse
+    """
+    from retriever.training.seeds import compare_runs, read_runs
+
+    found = compare_runs(read_runs(first), read_runs(second), metric)
+    if json:
+        print_json(found.to_json())
+        return
+    table = Table("seed", *map(str, (first, second)), "difference")
+    for seed, ours, theirs in zip(found.seeds, found.first, found.second, strict=True):
+        table.add_row(str(seed), f"{ours:.4f}", f"{theirs:.4f}", f"{theirs - ours:+.4f}")
+    low, high = found.interval
+    gaps = found.second - found.first
+    sides = (found.first, found.second)
+    table.add_section()
+    table.add_row("mean", *(f"{side.mean():.4f}" for side in sides), f"{found.difference:+.4f}")
+    table.add_row("sd", *(f"{side.std(ddof=1):.4f}" for side in (*sides, gaps)))
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(
+        f"{found.metric}: {found.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {found.p_value:.3f} "
+        f"(paired t-test, {len(found.seeds)} seeds)",
+        markup=False,
+        highlight=False,
+    )
