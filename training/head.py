@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 
 from retriever.encoder import Encoder
+from retriever.encoder.linear import with_linear
 from retriever.encoder.static import TermEmbedding
 from retriever.errors import RecipeError
 from retriever.training import sampler
@@ -81,12 +81,4 @@ def with_map(encoder: Encoder, weight: Tensor) -> Encoder:
         with torch.no_grad():
             first.table.copy_(first.table @ weight.T.to(first.table.device))
         return encoder
-    width = encoder.dimension
-    layer = Dense(width, width, bias=False, activation_function=None, init_weight=weight.to(encoder.device))
-    modules: list[nn.Module] = [*encoder.stack, layer]
-    if isinstance(modules[-2], Normalize):
-        modules.append(Normalize())
-    stack = SentenceTransformer(modules=modules, similarity_fn_name=encoder.similarity, device=str(encoder.device))
-    adapted = Encoder(stack, encoder.path)
-    adapted.prompts = encoder.prompts
-    return adapted
+    return with_linear(encoder, weight, cosine=isinstance(encoder.stack[-1], Normalize))

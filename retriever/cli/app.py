@@ -25,6 +25,7 @@ from retriever.cli import (
     search,
     sts,
     train,
+    whiten,
 )
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
@@ -89,6 +90,7 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("boost")(boost.boost)
+app.command("whiten")(whiten.whiten)
 app.command("encode")(encode.encode)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)

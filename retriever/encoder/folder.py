@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.module import Module
 from sentence_transformers.base.modules.transformer import Transformer
-from sentence_transformers.sentence_transformer.modules import Normalize, WeightedLayerPooling
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, WeightedLayerPooling
 from sentence_transformers.util import is_sentence_transformer_model
 from torch import nn
 
@@ -27,6 +28,7 @@ from retriever.encoder.transformer import without_bars
 from retriever.errors import ModelError, OutputError
 from retriever.files import replacing
 
+FOLLOWERS: dict[str, type[Module]] = {"Dense": Dense, "Normalize": Normalize}
 OURS = {f"{module.__module__}.{module.__qualname__}": module for module in (TermEmbedding, JoinedEmbedding)}
 
 
@@ -129,12 +131,18 @@ def _stack(source: str, device: str | None, local: bool) -> SentenceTransformer:
     )
 
 
+def _last(module: dict[str, str]) -> str:
+    """The class name of an entry of ``modules.json``."""
+    return module["type"].rpartition(".")[2]
+
+
 def _own_stack(folder: Path, device: str | None) -> SentenceTransformer:
-    """A stack that starts with a module of ours; nothing but a normalisation can follow."""
+    """A stack that starts with a module of ours; nothing but dense layers and normalisations can follow."""
     types = _types(folder)
     config = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
-    modules: list[nn.Module] = [OURS[types[0]].load(str(folder))]
-    modules += [Normalize() for name in types[1:] if name.endswith(".Normalize")]
+    first, *rest = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules: list[nn.Module] = [OURS[first["type"]].load(str(folder))]
+    modules += [FOLLOWERS[_last(m)].load(str(folder), subfolder=m["path"]) for m in rest if _last(m) in FOLLOWERS]
     if len(modules) != len(types):
         raise ValueError(f"modules.json lists what cannot follow {types[0]}: {', '.join(types[1:])}")
     return SentenceTransformer(
