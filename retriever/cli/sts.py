@@ -102,7 +102,8 @@ def sts(
         )
     _note(data, results, reporter, told=not only and split in (Split.test, Split.all))
     options.note_truncated(encoder, reporter)
-    known = published(model, results.splits)
+    comparable = results.aggregate == "all" and results.similarity == "cosine"
+    known = published(model, results.splits) if comparable else {}
     if report is not None:
         write_report(report, f"Evaluation of {model}", sts_sections(results, known))
     if json:
@@ -114,8 +115,10 @@ def sts(
 
 
 def _note(data: Path, results: StsResults, reporter: RichReporter, *, told: bool) -> None:
-    """Say which rows were dropped, and which of the seven sets are lacking where all are wanted."""
+    """Say which rows were dropped, and which of the seven sets are lacking where some are there and all are wanted."""
+    from retriever.data.sts import SEVEN
+
     if dropped := [f"{count:,} of {name}" for name, count in results.dropped.items() if count]:
         reporter.note(f"Rows without a gold score, dropped: {', '.join(dropped)}.")
-    if told and results.missing:
+    if told and 0 < len(results.missing) < len(SEVEN):
         reporter.note(f"{data} lacks {', '.join(results.missing)}: no average over the seven sets.")

@@ -14,6 +14,8 @@ from retriever.cli.app import app
 from retriever.data.sts import SEVEN, load_sts
 from retriever.eval.sts import evaluate_sts
 
+OTHER_PROTOCOLS = (("--aggregate", "mean"), ("--aggregate", "wmean"), ("--similarity", "dot"))  # than published numbers
+
 
 def call(*arguments, code=0):
     """Run a command in this process; returns (stdout, stderr)."""
@@ -73,7 +75,8 @@ def test_what_is_published_of_the_model_stands_beside(folder):
     assert "published" in out and "82.03" in out and "77.58" not in out
     out, _ = call(folder / "all-MiniLM-L6-v2", folder / "sts", "--sick", "all", "--json")
     assert json.loads(out)["published"]["SICKR"] == 0.7758
-    assert "published" not in call(folder / "model", folder / "sts", "--resamples", 0)[0]
+    for arguments in [("model",), *(("all-MiniLM-L6-v2", *other) for other in OTHER_PROTOCOLS)]:
+        assert "published" not in call(folder / arguments[0], folder / "sts", "--resamples", 0, *arguments[1:])[0]
 
 
 def test_sets_the_folder_lacks_are_told(folder, tmp_path):
@@ -85,6 +88,10 @@ def test_sets_the_folder_lacks_are_told(folder, tmp_path):
     assert "avg" not in json.loads(out)["metrics"]
     for wanted in (["--only", "STSB"], ["--split", "dev"]):
         assert "lacks" not in call(folder / "model", tmp_path / "some", *wanted)[1]
+    rows = [f"{a}\t{b}\t{score}" for a, b, score in sts_folders.pairs(9)]
+    (tmp_path / "languages").mkdir()
+    sts_folders.write_lines(tmp_path / "languages" / "stsb-de-test.tsv", rows)
+    assert "lacks" not in call(folder / "model", tmp_path / "languages")[1]
 
 
 def test_truncated_texts_are_told(folder, tmp_path):
