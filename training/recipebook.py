@@ -164,7 +164,8 @@ def _validate(values: dict[str, Any], name: str) -> Recipe:
         given = (
             "" if isinstance(first["input"], dict) or first["type"] == "missing" else f" (given: {first['input']!r})"
         )
-        raise RecipeError(f"Recipe {name}: {key}: {message}{given}.") from error
+        where = f"{key}: " if key else ""  # settings of several sections have no one key
+        raise RecipeError(f"Recipe {name}: {where}{message}{given}.") from error
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

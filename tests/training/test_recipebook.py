@@ -24,6 +24,11 @@ def test_contriever_cpu_holds_what_was_measured():
     assert recipe.views.mix.title and recipe.schedule.epochs == 40 and recipe.selection.keep == "last"
 
 
+def test_settings_that_do_not_fit_each_other_are_a_sentence():
+    with pytest.raises(RecipeError, match=r"^Recipe contriever-cpu: negatives\.queue 16 is smaller than batch\.size 64;"):
+        load_recipe("contriever-cpu", ["queue=16", "size=64", "negatives.momentum=0.9"])
+
+
 def test_a_resolved_recipe_reads_back_equal(tmp_path):
     recipe = load_recipe("contriever-small", ["steps=7", "warmup=2", "prompts.query=query: "])
     (tmp_path / "r.yaml").write_text(to_yaml(recipe))
