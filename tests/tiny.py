@@ -13,7 +13,7 @@ from retriever.data.document import Document
 from retriever.training.api import train
 
 COMMON = {"lr": 0.05, "every": 4, "queries": 12, "pool": 50, "log_every": 3, "size": 16}
-STATIC = ("contriever-cpu", {**COMMON, "steps": 14, "dimension": 16, "learn_weights": True})
+STATIC = ("contriever-cpu", {**COMMON, "steps": 14, "dimension": 16, "learn_weights": True, "keep": "best"})
 SMALL = (
     "contriever-small",
     {**COMMON, "steps": 10, "warmup": 2, "dimension": 16, "layers": 2, "heads": 2, "vocabulary": 200, "max_length": 24},

@@ -140,7 +140,7 @@ def test_unsupported_first_module(saved):
 
 def test_foreign_module_after_a_static_table(words):
     modules = json.loads((words / "modules.json").read_text())
-    modules[1]["type"] = "sentence_transformers.models.Dense"
+    modules[1]["type"] = "sentence_transformers.models.Pooling"
     (words / "modules.json").write_text(json.dumps(modules))
     message = sentence(lambda: Encoder.load(words))
     assert "lists what cannot follow retriever.encoder.static.TermEmbedding: sentence_transformers.models." in message
