@@ -87,7 +87,7 @@ def to_example(place: str, record: Mapping[str, Any]) -> Example:
     positives = _documents(positive, positive_field or "positive", place)
     if not positives:
         raise DataError(
-            f"{place} has a query without a positive document: add one, or pass skip_bad_lines to leave it out."
+            f"{place} has a query without a positive document: add one, or pass --skip-bad-lines to leave it out."
         )
     hard = [d for name in record if NEGATIVE.fullmatch(name) for d in _documents(record[name], name, place)]
     easy = _documents(record.get(EASY_NEGATIVE), EASY_NEGATIVE, place)

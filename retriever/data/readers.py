@@ -22,7 +22,7 @@ Record: TypeAlias = tuple[str, Mapping[str, Any]]
 Reject: TypeAlias = Callable[[DataError], None]
 Reader: TypeAlias = Callable[[Path, Reject], Iterator[Record]]
 
-WAY_OUT = "mend it, or pass skip_bad_lines to leave such lines out"
+WAY_OUT = "mend it, or pass --skip-bad-lines to leave such lines out"
 
 
 def read_lines(path: Path, reject: Reject) -> Iterator[tuple[int, str]]:

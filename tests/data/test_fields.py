@@ -43,7 +43,7 @@ def test_fields_find_their_place(record, names, expected):
         ({"text": "t"}, {"text": "p"}, r"has no field 'p' \(fields found: text\): name one with text_field"),
         ({"text": "t"}, {"title": "h"}, r"has no field 'h' \(fields found: text\): name one with title_field"),
         ({"text": "t"}, {"id": "n"}, r"has no field 'n' \(fields found: text\): name one with id_field"),
-        ({"text": 3}, {}, "c.jsonl:7 has a text that is not a string but int: mend it, or pass skip_bad_lines"),
+        ({"text": 3}, {}, "c.jsonl:7 has a text that is not a string but int: mend it, or pass --skip-bad-lines"),
         ({"text": None}, {}, "has a text that is not a string but NoneType"),
         ({"text": ["a"]}, {}, "has a text that is not a string but list"),
         ({"text": "t", "title": 1.5}, {}, "has a title that is not a string but float"),

@@ -25,7 +25,9 @@ def test_contriever_cpu_holds_what_was_measured():
 
 
 def test_settings_that_do_not_fit_each_other_are_a_sentence():
-    with pytest.raises(RecipeError, match=r"^Recipe contriever-cpu: negatives\.queue 16 is smaller than batch\.size 64;"):
+    with pytest.raises(
+        RecipeError, match=r"^Recipe contriever-cpu: negatives\.queue 16 is smaller than batch\.size 64"
+    ):
         load_recipe("contriever-cpu", ["queue=16", "size=64", "negatives.momentum=0.9"])
 
 
