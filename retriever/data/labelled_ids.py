@@ -97,6 +97,6 @@ def _place(path: Path, *cells: str) -> str:
 def _unknown(place: str, what: str, id_: str, where: str, is_empty: bool = False) -> DataError:
     lack = "has no text" if is_empty else "is not"
     return DataError(
-        f"{place} names the {what} {id_!r}, which {lack} in the {where}: add it, or pass --skip-bad-lines to leave such "
-        "lines out."
+        f"{place} names the {what} {id_!r}, which {lack} in the {where}: add it, or pass --skip-bad-lines to leave "
+        "such lines out."
     )
