@@ -28,8 +28,9 @@ class Outcome:
 
 def write_outcome(log: Path, outcome: Outcome) -> None:
     """Append it to a log."""
+    told = asdict(outcome)
     with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"kept": asdict(outcome)}) + "\n")
+        file.write(json.dumps({"step": told.pop("step"), "kept": told}) + "\n")
 
 
 def read_outcome(log: Path) -> Outcome:
@@ -39,8 +40,8 @@ def read_outcome(log: Path) -> Outcome:
         DataError: There is no such log, or the run has not ended.
     """
     try:
-        last = log.read_text(encoding="utf-8").rstrip("\n").rpartition("\n")[2]
-        return Outcome(**json.loads(last)["kept"])
+        last = json.loads(log.read_text(encoding="utf-8").rstrip("\n").rpartition("\n")[2])
+        return Outcome(last["step"], **last["kept"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{log.parent} holds no finished run; finish it with `retriever train … --resume`.") from error
 
