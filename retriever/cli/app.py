@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -38,6 +39,9 @@ class Commands(TyperGroup):
         """Run a command; see the module's header."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # the reader, such as head, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except (RetrieverError, OSError, KeyboardInterrupt) as error:
             if ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt):
                 raise

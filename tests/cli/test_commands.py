@@ -140,6 +140,12 @@ def test_data_stats(folder):
     assert "documents" in call("data", "stats", folder / "notes.jsonl")[0]
 
 
+def test_a_reader_that_has_had_enough_is_no_error():
+    command = f"{sys.executable} -m retriever recipes show contriever-cpu | true"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert found.stderr == ""
+
+
 def test_encode_writes_the_vectors_of_a_corpus(folder, tmp_path):
     data = [folder / "model", folder / "notes.jsonl", "-o", tmp_path / "v"]
     assert json.loads(call("encode", *data, "--json")[0]) == {
