@@ -2,5 +2,18 @@
 
 from retriever.training.objectives.core import Link, Pool, contrast, masked_logsumexp, weighted_mean
 from retriever.training.objectives.presets import all_pairs, in_batch
+from retriever.training.objectives.ranking import consistency, listmle, listnet, others
 
-__all__ = ["Link", "Pool", "all_pairs", "contrast", "in_batch", "masked_logsumexp", "weighted_mean"]
+__all__ = [
+    "Link",
+    "Pool",
+    "all_pairs",
+    "consistency",
+    "contrast",
+    "in_batch",
+    "listmle",
+    "listnet",
+    "masked_logsumexp",
+    "others",
+    "weighted_mean",
+]

@@ -1,0 +1,96 @@
+"""Ranking distillation: a student orders candidates as a teacher does (RankCSE; Liu et al. 2023, arXiv 2305.16726).
+
+1. ListNet (Cao et al. 2007) is the cross entropy of the student's softmax to the teacher's.
+2. ListMLE (Xia et al. 2008) is minus the log-likelihood of the teacher's order under Plackett and Luce's model, which
+   draws the best candidate, then the best of the rest, and so on.
+3. Consistency is the Jensen–Shannon divergence between the softmaxes of two views of the student.
+
+In RankCSE the candidates of a sentence are the other sentences of its batch, and several teachers are one by a weighted
+mean of their scores. All is computed in fp32 (or fp64, if given).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def listnet(scores: Tensor, teacher: Tensor, temperature: float = 0.05, teacher_temperature: float = 0.05) -> Tensor:
+    """Cross entropy of the student's softmax to the teacher's.
+
+    Args:
+        scores: The student's, (B, M).
+        teacher: The teacher's for the same candidates, (B, M); no gradient goes to it.
+        temperature: τ > 0 of the student.
+        teacher_temperature: τ > 0 of the teacher.
+
+    Returns:
+        The loss per row, (B,).
+
+    Raises:
+        ValueError: The shapes differ, or a temperature is not positive.
+    """
+    _check(scores, teacher, temperature, teacher_temperature)
+    targets = torch.softmax(_fp32(teacher.detach()) / teacher_temperature, 1)
+    return -(targets * torch.log_softmax(_fp32(scores) / temperature, 1)).sum(1)
+
+
+def listmle(scores: Tensor, teacher: Tensor, temperature: float = 0.05) -> Tensor:
+    """Minus the log-likelihood of the teacher's order, over the number of candidates.
+
+    Args:
+        scores: The student's, (B, M).
+        teacher: The teacher's for the same candidates, (B, M); candidates that tie stay in their order.
+        temperature: τ > 0.
+
+    Returns:
+        The loss per row, (B,).
+
+    Raises:
+        ValueError: The shapes differ, or the temperature is not positive.
+    """
+    _check(scores, teacher, temperature)
+    order = teacher.sort(dim=1, descending=True, stable=True).indices
+    z = (_fp32(scores) / temperature).gather(1, order)  # (B, M), best first
+    rest = z.flip(1).logcumsumexp(1).flip(1)  # log of the sum over a candidate and those behind it
+    return (rest - z).mean(1)
+
+
+def consistency(first: Tensor, second: Tensor, temperature: float = 0.05) -> Tensor:
+    """Jensen–Shannon divergence between the softmaxes of two rows of scores, in nats.
+
+    Args:
+        first: Scores of one view, (B, M).
+        second: Scores of the other, (B, M); a gradient goes to both.
+        temperature: τ > 0.
+
+    Returns:
+        The divergence per row, (B,), from 0 to log 2.
+
+    Raises:
+        ValueError: The shapes differ, or the temperature is not positive.
+    """
+    _check(first, second, temperature)
+    logs = [torch.log_softmax(_fp32(scores) / temperature, 1) for scores in (first, second)]
+    middle = torch.logaddexp(*logs) - torch.log(torch.tensor(2.0, dtype=logs[0].dtype))
+    return torch.stack([(log.exp() * (log - middle)).sum(1) for log in logs]).mean(0)
+
+
+def others(scores: Tensor) -> Tensor:
+    """Scores of B texts with each other, (B, B) → those with the other texts, (B, B − 1)."""
+    size = len(scores)
+    keep = ~torch.eye(size, dtype=torch.bool, device=scores.device)
+    return scores[keep].view(size, size - 1)
+
+
+def _check(scores: Tensor, teacher: Tensor, *temperatures: float) -> None:
+    if scores.shape != teacher.shape:
+        raise ValueError(
+            f"scores are {tuple(scores.shape)} and the teacher's {tuple(teacher.shape)}; give one for one."
+        )
+    if min(temperatures) <= 0:
+        raise ValueError(f"temperature must be positive, not {min(temperatures)}; 0.05 is usual.")
+
+
+def _fp32(scores: Tensor) -> Tensor:
+    return scores if scores.dtype == torch.float64 else scores.float()
