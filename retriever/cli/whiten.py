@@ -31,7 +31,9 @@ def whiten(
             "of a static model weighed by rarity, then common-component."
         ),
     ] = Method.whitening,
-    dimension: Annotated[int | None, typer.Option(min=1, help="bert-whitening: dimensions to keep.")] = None,
+    dimension: Annotated[
+        int | None, typer.Option(min=1, help="bert-whitening: dimensions to keep; all that vary, if omitted.")
+    ] = None,
     components: Annotated[int, typer.Option(min=1, help="common-component and sif: directions to remove.")] = 1,
     limit: Annotated[int, typer.Option(min=2, help="Texts to read at most, the first ones.")] = 100_000,
     overwrite: options.Overwrite = False,

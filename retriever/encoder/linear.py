@@ -30,7 +30,8 @@ from retriever.encoder.static import TermEmbedding
 from retriever.errors import ModelError
 
 SIF_A = 1e-3  # a, as in the paper
-RANK = 1e-10  # relative; an eigenvalue below is fp32's rounding, not variance
+RANK = 1e-8  # relative; an eigenvalue below is near fp32's rounding, and whitening would blow that up
+FLOOR = 1e-12  # a largest eigenvalue below is no variance at all
 
 CHUNK = 8_192  # texts encoded at a time
 
@@ -63,7 +64,7 @@ def linear_map(
         encoder: Its modules become part of the new encoder, with ``sif`` other weights of words.
         texts: N of them.
         method: ``bert-whitening``, ``common-component`` or ``sif``.
-        dimension: Dimensions whitening keeps; all if omitted.
+        dimension: Dimensions whitening keeps; all that the vectors vary in if omitted.
         components: Directions the other methods remove.
         dtype: ``float32``, ``bfloat16`` or ``auto``, of the arithmetic.
         progress: Called with the number of texts just encoded.
@@ -97,7 +98,7 @@ def whitening(found: Moments, dimension: int | None = None) -> tuple[Array, Arra
 
     Args:
         found: Of vectors of D dimensions.
-        dimension: k; as many as there are if omitted.
+        dimension: k; as many as the vectors vary in if omitted.
 
     Returns:
         Matrix (k, D) and bias (k,).
@@ -106,11 +107,13 @@ def whitening(found: Moments, dimension: int | None = None) -> tuple[Array, Arra
         ModelError: The vectors have fewer than k dimensions, or do not vary in so many.
     """
     width = len(found.mean)
-    kept = width if dimension is None else dimension
-    if not 1 <= kept <= width:
-        raise ModelError(f"The vectors have {width} dimensions, of which {kept} cannot be kept; lower --dimension.")
+    if dimension is not None and not 1 <= dimension <= width:
+        raise ModelError(
+            f"The vectors have {width} dimensions, of which {dimension} cannot be kept; lower --dimension."
+        )
     values, basis = np.linalg.eigh(found.second - np.outer(found.mean, found.mean))
-    rank = int((values > RANK * values[-1]).sum()) if values[-1] > 0 else 0
+    rank = int((values > RANK * values[-1]).sum()) if values[-1] > FLOOR else 0
+    kept = max(rank, 1) if dimension is None else dimension
     if rank < kept:
         raise ModelError(
             f"The vectors of {found.count:,} texts vary in {rank} dimensions only; give more texts, or --dimension "

@@ -42,7 +42,7 @@ def test_json_tells_what_was_read_and_kept(folder, tmp_path):
     [
         (("--dimension", 99), "The vectors have 16 dimensions, of which 99 cannot be kept"),
         (("--method", "sif"), "choose common-component"),
-        (("--limit", 3), "vary in 2 dimensions only"),
+        (("--limit", 3, "--dimension", 5), "vary in 2 dimensions only"),
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(folder, tmp_path, options, message):

@@ -154,8 +154,10 @@ def test_what_cannot_be_done_is_a_sentence(make, method, settings, message):
         linear_map(make(), TEXTS, method, **settings)
 
 
-def test_too_few_texts_say_how_many_dimensions_there_are():
+def test_dimensions_that_do_not_vary_are_left_out_and_cannot_be_asked_for():
+    encoder = encoders.damage(encoders.small())
+    assert linear_map(encoder, TEXTS[:4]).dimension == 3
     with pytest.raises(ModelError, match=r"The vectors of 4 texts vary in 3 dimensions only; .*--dimension 3 at most"):
-        linear_map(encoders.damage(encoders.small()), TEXTS[:4])
+        linear_map(encoder, TEXTS[:4], dimension=4)
     with pytest.raises(ModelError, match="vary in 0 dimensions only"):
-        linear_map(encoders.small(), ["dog"] * 3, dimension=1)
+        linear_map(encoders.small(), ["dog"] * 3)
