@@ -379,12 +379,12 @@ def test_code_in_a_part_is_not_run(saved):
         SentenceTransformer(str(saved), trust_remote_code=True)
 
 
-def test_nothing_but_a_normalisation_follows(saved):
+def test_nothing_but_dense_layers_and_normalisations_follow(saved):
     modules = json.loads((saved / "modules.json").read_text())
-    modules.append({"idx": 1, "name": "1", "path": "1_Dense", "type": "sentence_transformers.models.Dense"})
+    modules.append({"idx": 1, "name": "1", "path": "1_Dropout", "type": "sentence_transformers.models.Dropout"})
     (saved / "modules.json").write_text(json.dumps(modules))
     message = sentence(lambda: Encoder.load(saved))
-    assert "cannot follow retriever.encoder.joined.JoinedEmbedding: sentence_transformers.models.Dense" in message
+    assert "cannot follow retriever.encoder.joined.JoinedEmbedding: sentence_transformers.models.Dropout" in message
 
 
 def test_our_module_is_not_opened_without_trust(saved):
