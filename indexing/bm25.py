@@ -10,7 +10,9 @@
    with N documents, n of which hold the word, tf times in d (Kamphuis et al. 2020, Table 1, "Lucene (accurate)").
 3. bm25s computes all word–document scores when the index is built; a search adds columns of that sparse matrix.
 4. Only documents that share a word with the query are hits.
-5. The background of a query's scores counts every document. A query is known as far as its words are, each by its
+5. The background of a query's scores is that of its best 1,000 documents, hits or not: over a whole collection most
+   scores are 0, and every hit would stand out. Its deviation is divided by √1.5, found on several collections: the
+   first places of BM25 are surer than those of vectors. A query is known as far as its words are, each by its
    ln(1 + (N − n + ½) / (n + ½)), which is highest for a word that no document holds.
 
 The defaults k1 = 1.5 and b = 0.75 without stop words give nDCG@10 0.687 and Recall@100 0.924 on BEIR's SciFact;
@@ -33,6 +35,7 @@ from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.ranking import Background, Ranking, best, depth
 
 SETTINGS = "words.json"  # beside the files of bm25s
+BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
 
 
 class Bm25Index:
@@ -119,7 +122,9 @@ class Bm25Index:
             scores = self._scores(words)
             matched = np.flatnonzero(scores > 0)
             hits.append(best(matched, scores[matched], width))
-            backgrounds[:, query] = scores.mean(dtype=np.float64), scores.std(dtype=np.float64), self._known(words)
+            leading = np.partition(scores, -BACKGROUND)[-BACKGROUND:] if len(scores) > BACKGROUND else scores
+            deviation = leading.std(dtype=np.float64) / math.sqrt(SHARPNESS)
+            backgrounds[:, query] = leading.mean(dtype=np.float64), deviation, self._known(words)
         return Ranking.stack(hits, width, Background(*backgrounds))
 
     def _scores(self, words: Sequence[str]) -> NDArray[np.float32]:

@@ -1,17 +1,17 @@
 """Fusion: several rankings of the same documents into one.
 
 Combined surprise (``fisher``, the default; Fisher 1932):
-1. A query scores most documents of a collection alike. This background is taken to be normal, with the mean and the
-   standard deviation of the query's scores over the whole collection.
+1. A query scores most documents of a collection alike. This background is taken to be normal; each search tells its
+   mean and standard deviation (:mod:`retriever.indexing.dense`, :mod:`retriever.indexing.bm25`).
 2. A hit whose score is z deviations above the mean would reach it by chance with probability p = 1 − Φ(z).
 3. What a search cannot look for is no evidence: z is multiplied by √κ, where κ is the share of the query that the
    search knows. For BM25, words that no document holds bring it below 1, as in a question in another language.
 4. A document's fused score is Σ weight · −ln p over the rankings that found it.
 Since −ln p grows with z² / 2, a ranking in which few documents stand out decides the first places, and one that is
 lukewarm adds to the depth. Over the collections of ``benchmarks/fusion.py`` this is the only fusion that is nowhere
-significantly below the better of its parts, at nDCG@10 or Recall@100; the others lose first places where the vectors
-are much weaker than BM25. Where both are good and err differently, ``zscore`` gains more. No fusion here tells an
-encoder that knows nothing of a language from one that does.
+below the better of its parts, at nDCG@10 or Recall@100; the others lose first places where the vectors are much weaker
+than BM25. Where both are good and err differently, ``zscore`` gains more. No fusion here tells an encoder that knows
+nothing of a language from one that does.
 
 Standardised scores (``zscore``):
 1. For each query, the scores of a ranking's hits are brought to mean 0 and standard deviation 1.

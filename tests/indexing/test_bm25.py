@@ -11,6 +11,7 @@ import pytest
 
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
+from retriever.indexing import bm25
 from retriever.indexing.bm25 import Bm25Index
 
 
@@ -43,13 +44,15 @@ def test_scores_equal_the_formula(texts, k1, b):
         np.testing.assert_allclose(scores, [expected[row] for row in rows], rtol=1e-5)
 
 
-def test_the_background_counts_every_document_and_how_much_of_the_query_is_known(texts):
+@pytest.mark.parametrize("best", [1_000, 20])
+def test_the_background_is_of_the_best_documents_and_tells_how_much_of_the_query_is_known(texts, monkeypatch, best):
+    monkeypatch.setattr(bm25, "BACKGROUND", best)
     queries = ["quill heron", "quill unheard of", "unheard", "?!"]
     background = Bm25Index.build(texts).search(queries, 5).background
     for query, text in enumerate(queries):
-        scores = lucene_bm25(text, texts, 1.5, 0.75)
+        scores = sorted(lucene_bm25(text, texts, 1.5, 0.75))[-best:]
         assert background.mean[query] == pytest.approx(np.mean(scores), rel=1e-5)
-        assert background.deviation[query] == pytest.approx(np.std(scores), rel=1e-5)
+        assert background.deviation[query] == pytest.approx(np.std(scores) / math.sqrt(1.5), rel=1e-5)
     holding = sum("quill" in WordAnalyzer()(text) for text in texts)
     rare, unknown = (math.log(1 + (len(texts) - n + 0.5) / (n + 0.5)) for n in (holding, 0))
     assert background.known.tolist() == pytest.approx([1, rare / (rare + 2 * unknown), 0, 0])
