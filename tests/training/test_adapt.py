@@ -161,7 +161,7 @@ def test_killed_and_resumed_the_model_has_the_same_bytes(start, tmp_path):
     assert not (tmp_path / "killed" / "modules.json").exists()
     run(start, tmp_path / "killed", average=[0, 1], resume=True)
     assert tiny.weights(tmp_path / "killed") == tiny.weights(tmp_path / "whole")
-    assert entries(tmp_path / "killed") == entries(tmp_path / "whole")
+    assert entries(tmp_path / "killed")[:-1] == entries(tmp_path / "whole")[:-1]  # the last line tells seconds
 
 
 def test_a_corpus_that_is_too_small_is_refused(start, tmp_path):
