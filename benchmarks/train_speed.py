@@ -1,9 +1,11 @@
 """Training steps a minute: packs of similar length, one padded batch, and sentence-transformers' trainer.
 
-    python benchmarks/train_speed.py MODEL BEIR_FOLDER [--steps 8] [--batch 64]
+    python benchmarks/train_speed.py MODEL BEIR_FOLDER [--texts crops|titles] [--dtype float32|bfloat16] [--steps 8]
 
-All three fine-tune the same model on the same pairs (title, text) with in-batch negatives, in fp32, with the same
-batch, optimizer and length limit. They take turns, so that a busy machine slows all of them.
+All three fine-tune the same model on the same pairs with in-batch negatives, with the same batch, optimizer, precision,
+dropout and length limit. The pairs are two crops of a document (each 5 to 50 % of its first 256 words, as in
+Contriever), or its title and its text. They take turns, so that a busy machine slows all of them. What packs save is
+padding: much of crops, little of texts that are nearly all cut at the model's limit.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from retriever.training.recipebook import load_recipe
 from retriever.training.trainer import Trainer
 
 WARM = 2  # steps before the clock starts
+WINDOW = 256  # words of a document that crops are cut from
 
 
 def main() -> None:
@@ -40,12 +43,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--texts", choices=["crops", "titles"], default="crops")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     documents = [d for d in load_beir(arguments.data).corpus if d.title and d.text]
-    pairs = documents[: arguments.batch * (arguments.steps + WARM)]
+    documents = documents[: arguments.batch * (arguments.steps + WARM)]
+    random = np.random.default_rng(0)
+    pairs = [
+        (d.title, d.text) if arguments.texts == "titles" else (crop(d, random), crop(d, random)) for d in documents
+    ]
     ways: dict[str, Callable[[], float]] = {
         "packs": lambda: ours(arguments, pairs, None),
         "one padded batch": lambda: ours(arguments, pairs, 10**9),
@@ -60,16 +69,26 @@ def main() -> None:
         print(f"{name:24}{60 / value:8.1f} steps a minute   packs are {value / best['packs']:.2f} times as fast")
 
 
-def ours(arguments: argparse.Namespace, pairs: list[Document], pack: int | None) -> float:
+def crop(document: Document, random: np.random.Generator) -> str:
+    """A random span of a document's words."""
+    words = document.text.split()[:WINDOW]
+    length = max(int(random.uniform(0.05, 0.5) * len(words)), 1)
+    start = int(random.integers(len(words) - length + 1))
+    return " ".join(words[start : start + length])
+
+
+def ours(arguments: argparse.Namespace, pairs: list[tuple[str, str]], pack: int | None) -> float:
     """Seconds a step of this project's trainer."""
     settings = {"encoder.model": str(arguments.model), "size": arguments.batch, "explicit": 0, "dev": 0}
-    limits = {"query_tokens": 510, "document_tokens": 510, "pack_tokens": pack, "dtype": "float32", "steps": 1000}
+    limits = {"query_tokens": 510, "document_tokens": 510, "pack_tokens": pack, "dtype": arguments.dtype, "steps": 1000}
     recipe = load_recipe("finetune", {**settings, **limits})
     encoder = Encoder.load(arguments.model)
-    pool = Corpus.of([Document(d.id, "", d.text) for d in pairs])
+    queries, texts = map(list, zip(*pairs, strict=True))
+    names = [str(row) for row in range(len(pairs))]
+    pool = Corpus.of([Document(name, "", text) for name, text in zip(names, texts, strict=True)])
     rows = Ragged.from_rows([[row] for row in range(len(pairs))])
     none = Ragged.from_rows([[] for _ in pairs])
-    data = Labelled("pairs", [d.id for d in pairs], [d.title for d in pairs], pool, rows, none, LabelledReport())
+    data = Labelled("pairs", names, queries, pool, rows, none, LabelledReport())
     prepared = prepare_labelled(data, encoder, recipe, None, Reporter())
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(encoder, prepared, recipe, Path(folder))
@@ -92,10 +111,10 @@ class Clock(TrainerCallback):
         self.times.append(time.perf_counter())
 
 
-def theirs(arguments: argparse.Namespace, pairs: list[Document]) -> float:
+def theirs(arguments: argparse.Namespace, pairs: list[tuple[str, str]]) -> float:
     """Seconds a step of sentence-transformers' trainer."""
     model = SentenceTransformer(str(arguments.model), device="cuda" if torch.cuda.is_available() else "cpu")
-    data = Dataset.from_dict({"anchor": [d.title for d in pairs], "positive": [d.text for d in pairs]})
+    data = Dataset.from_dict(dict(zip(("anchor", "positive"), zip(*pairs, strict=True), strict=True)))
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         settings = SentenceTransformerTrainingArguments(
@@ -105,6 +124,7 @@ def theirs(arguments: argparse.Namespace, pairs: list[Document]) -> float:
             learning_rate=2e-5,
             weight_decay=0.01,
             max_grad_norm=1.0,
+            bf16=arguments.dtype == "bfloat16",
             save_strategy="no",
             logging_strategy="no",
             report_to="none",

@@ -36,6 +36,7 @@ from retriever.training.curve import draw_curve
 from retriever.training.examples import CorpusExamples
 from retriever.training.outcome import Outcome, scores_of, write_outcome
 from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
+from retriever.training.ranking import ask_teachers
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
 from retriever.training.recipebook import load_recipe, to_yaml
 from retriever.training.sentence_selection import load_dev
@@ -122,6 +123,8 @@ def _train(
         prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared, chosen, folder)
+    if chosen.ranking is not None and not isinstance(given, Labelled):
+        trainer.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
     if trainer.batch < chosen.batch.size:
         reporter.note(
             f"Only {trainer.count} examples to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
@@ -195,10 +198,10 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     """
     match settings.encoder:
         case PretrainedTransformer() as chosen:
-            if chosen.pooling is None:
+            if chosen.pooling is None and chosen.template is None:
                 encoder = Encoder.load(chosen.model, device)
             else:
-                fields = chosen.model_dump(exclude={"family", "model"})
+                fields = chosen.model_dump(exclude={"family", "model"}, exclude_none=True)
                 encoder = Encoder.pretrained(chosen.model, **fields)
         case StaticEncoder() as chosen:
             tokenizer = _trained_tokenizer(chosen, corpus, reporter)

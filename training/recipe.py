@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from retriever.encoder.static import Frequency
+from retriever.encoder.template import check_template
 from retriever.encoder.transformer import PoolingName
 from retriever.training.objectives import Link
 from retriever.training.section import Count, Positive, Section, Share
@@ -62,7 +63,18 @@ class PretrainedTransformer(Section):
     model: str = Field(description="a folder or a hub name")
     max_length: Annotated[int, Field(ge=8)] | None = Field(None, description="tokens; the model's own limit if null")
     pooling: PoolingName | None = Field(None, description="a new pooling; null keeps the model's own modules")
+    template: str | None = Field(
+        None, description='a new pooling at its mask, such as: This sentence : "{}" means [MASK] . (PromptBERT)'
+    )
     normalise: bool = Field(False, description="read with a new pooling only")
+
+    @model_validator(mode="after")
+    def _pooled_once(self) -> PretrainedTransformer:
+        if self.template is not None:
+            check_template(self.template)
+            if self.pooling is not None:
+                raise ValueError(f"template pools at its mask, not by {self.pooling}; set pooling to null.")
+        return self
 
 
 EncoderSettings = Annotated[StaticEncoder | SmallTransformer | PretrainedTransformer, Field(discriminator="family")]
@@ -150,6 +162,27 @@ class Head(Section):
     )
     statistics_gradient: bool = Field(False, description="go back through the covariance; else it is a constant")
     solver: Solver = Field("eigh", description="eigh: symmetric root; cholesky: triangular, quicker")
+
+
+class Ranking(Section):
+    """What teachers add to the loss: the order of the other texts of the batch (RankCSE)."""
+
+    teachers: Annotated[tuple[str, ...], Field(min_length=1, description="model folders or hub names, kept frozen")]
+    weights: tuple[Positive, ...] = Field((), description="of each teacher's cosines in their mean; all alike if empty")
+    pooling: PoolingName | None = Field(None, description="of the teachers; null keeps their own modules")
+    loss: Literal["listnet", "listmle"] = "listnet"
+    weight: Positive = Field(1.0, description="of the teachers' loss beside the contrastive one")
+    consistency: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the divergence between two views")
+    student_temperature: Positive = Field(0.025, description="of the student's cosines in listnet and listmle")
+    teacher_temperature: Positive = Field(0.0125, description="of the teachers' in listnet")
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Ranking:
+        if self.weights and len(self.weights) != len(self.teachers):
+            raise ValueError(
+                f"weights has {len(self.weights)} entries for {len(self.teachers)} teachers; give one each."
+            )
+        return self
 
 
 class Negatives(Section):
@@ -270,6 +303,7 @@ class Recipe(Section):
     mixing: Mixing = Mixing.model_validate({})
     objective: Objective
     head: Head | None = Field(None, description="null: the loss compares the encoder's own vectors")
+    ranking: Ranking | None = Field(None, description="null: no teachers")
     negatives: Negatives = Negatives.model_validate({})
     batch: Batch
     optimizer: Optimizer
@@ -294,6 +328,8 @@ class Recipe(Section):
         self._fits_selection()
         self._fits_terms()
         self._fits_head()
+        if self.ranking is not None and self.views is None:
+            raise ValueError("ranking orders the texts of a batch by their views; it needs the section views.")
         return self
 
     def _fits_selection(self) -> None:

@@ -6,13 +6,14 @@ Update t is a function of the state before it and of (seed, t):
 2. pick the examples of the batch (:mod:`retriever.training.sampler`), draw them (:mod:`retriever.training.examples`),
 3. encode this process' share (:mod:`retriever.training.forward`), pass it through the training head, if there is one
    (:mod:`retriever.training.projection`), contrast it with everybody's documents and the queue
-   (:mod:`retriever.training.loss`), go back, and let the documents into the queue,
+   (:mod:`retriever.training.loss`), compare its order with the teachers', if there are any
+   (:mod:`retriever.training.ranking`), go back, and let the documents into the queue,
 4. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
 Every ``selection.every`` updates, and before the first, the encoder is evaluated
-(:mod:`retriever.training.selection`); the best weights are remembered and a checkpoint is written. In the end they may
-be averaged with those before training (:mod:`retriever.training.averaging`). Nothing random outlives a step, so a run
-that is killed and resumed ends with the same bytes as one that was not.
+(:mod:`retriever.training.selection`); the best weights are remembered and a checkpoint is written. In the end one
+step's are kept, or an average with those before training (:mod:`retriever.training.keeping`). Nothing random outlives a
+step, so a run that is killed and resumed ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ from retriever.encoder import Encoder
 from retriever.errors import RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel, sampler
-from retriever.training.averaging import admitted_share, is_ahead, mean_weights
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
 from retriever.training.diagnostics import diagnose
 from retriever.training.examples import Batch
 from retriever.training.forward import SIDE, Forward, default_budget
+from retriever.training.keeping import keep_share, keep_step, weights_of
 from retriever.training.loss import batch_loss, gather_keys
 from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
 from retriever.training.prepare import Prepared
 from retriever.training.projection import TrainingHead
+from retriever.training.ranking import Teachers
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import bounded, rate
-from retriever.training.selection import HeldOut, query_metrics
 
 LOG = "log.jsonl"
 SLACK, PATIENCE = 0.01, 200  # nats below the loss of a guess, and steps, until collapse is suspected
@@ -92,8 +93,9 @@ class Trainer:
         self.momentum = None if m is None else Momentum(encoder, m)
         self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
         self.queue = Queue(queue, encoder.dimension, encoder.device) if queue else None
+        self.ranking: Teachers | None = None
         self.state = State(data=f"{data.examples.fingerprint} {self.count}")
-        self.start = _weights(encoder) if recipe.selection.average else {}  # built anew by a run that resumes
+        self.start = weights_of(encoder) if recipe.selection.average else {}  # built anew by a run that resumes
         self.share = 1.0  # of the trained weights in those the encoder ends with
         self._tokens, self._since = 0, time.perf_counter()
 
@@ -148,10 +150,15 @@ class Trainer:
                 if interrupted():
                     self._checkpoint()
                     raise TrainingInterrupted(self.folder, state.step)
-        self._choose()
+        keep_step(self.encoder, state, self.held_out, recipe)
         if self.start:
-            self._average()
+            self.share = keep_share(self.encoder, self.start, self.held_out, recipe, self._log)
         self.encoder.stack.eval()
+
+    def rows(self) -> NDArray[np.int64]:
+        """All examples that the batches of this run hold, each once, in rising order."""
+        batches = range(self.recipe.schedule.steps * self.recipe.batch.accumulate)
+        return np.unique(np.concatenate([self.sampler(number) for number in batches]))
 
     def update(self, reporter: Reporter) -> dict[str, float]:
         """One optimizer step; returns what was logged, if this step is logged."""
@@ -198,7 +205,10 @@ class Trainer:
         compared = (queries, documents)
         if self.head is not None:
             compared = self.head(queries, documents, self._head_seed(number))
-        loss = self._loss(compared[0], compared[1], batch, teacher) / self.recipe.batch.accumulate
+        loss = self._loss(compared[0], compared[1], batch, teacher)
+        if self.ranking is not None:
+            loss = loss + self.ranking.loss(compared[0], compared[1], batch.known[:, 0])
+        loss = loss / self.recipe.batch.accumulate
         loss.backward()  # type: ignore[no-untyped-call]
         if cache:
             assert queries.grad is not None
@@ -282,7 +292,7 @@ class Trainer:
             score = scores[self.recipe.selection.measure]
             if score > state.best_score:
                 state.best_score, state.best_step, state.stale = score, state.step, 0
-                state.best = _weights(self.encoder)
+                state.best = weights_of(self.encoder)
             else:
                 state.stale += 1
             self._log({"step": state.step, "evaluation": scores})
@@ -291,43 +301,6 @@ class Trainer:
             self._checkpoint()
         self._tokens, self._since = 0, time.perf_counter()
         return scores
-
-    def _choose(self) -> None:
-        """Put the weights of the step to keep into the encoder."""
-        state, settings = self.state, self.recipe.selection
-        if not state.best or state.best_step == state.step or (self.start and not state.best_step):
-            return
-        if settings.keep == "best":
-            self.encoder.stack.load_state_dict(state.best)
-            return
-        last, scores = _weights(self.encoder), self._scores()[settings.metric]
-        self.encoder.stack.load_state_dict(state.best)
-        if not is_ahead(self._scores()[settings.metric], scores):
-            self.encoder.stack.load_state_dict(last)
-            state.best_step, state.best_score = state.step, float(scores.mean())
-
-    def _scores(self) -> dict[str, NDArray[np.float64]]:
-        """Metric → score of each held-out query, (Q,), with the encoder as it is now."""
-        assert isinstance(self.held_out, HeldOut)
-        return query_metrics(self.held_out.ranks(self.encoder, self.recipe.dtype), self.held_out.answers.lengths)
-
-    def _average(self) -> None:
-        """Put the best average of the weights before and after training into the encoder; log what each share scores.
-
-        Those after training are the best step's, or the last one's if none was better than the start.
-        """
-        settings, end = self.recipe.selection, _weights(self.encoder)
-        share = settings.fallback
-        if self.held_out is not None:
-            scores = {}
-            for tried in sorted({0.0, *settings.average}):
-                self.encoder.stack.load_state_dict(mean_weights(self.start, end, tried))
-                found = self._scores()
-                scores[tried] = found[settings.metric]
-                self._log({"share": tried, **{name: float(values.mean()) for name, values in found.items()}})
-            share = admitted_share([scores])
-        self.share = share
-        self.encoder.stack.load_state_dict(mean_weights(self.start, end, share))
 
     def _is_stale(self) -> bool:
         patience = self.recipe.selection.patience
@@ -354,11 +327,6 @@ class Trainer:
         if parallel.rank() == 0:
             with (self.folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
-
-
-def _weights(encoder: Encoder) -> dict[str, Tensor]:
-    """A copy of an encoder's weights, on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in encoder.stack.state_dict().items()}
 
 
 def _batch_size(wanted: int, examples: int) -> int:

@@ -27,6 +27,7 @@ from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_par
 from retriever.encoder.loop import Report, embed, encode
 from retriever.encoder.normalised import normalise_input
 from retriever.encoder.static import Frequency, TermEmbedding, idf
+from retriever.encoder.template import template_modules
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
 from retriever.errors import ModelError
 
@@ -158,6 +159,7 @@ class Encoder:
         pooling: PoolingName = "mean",
         normalise: bool = False,
         max_length: int | None = None,
+        template: str | None = None,
     ) -> Encoder:
         """A bare Hugging Face transformer with a new pooling, such as BERT before contrastive training.
 
@@ -166,11 +168,16 @@ class Encoder:
             pooling: How token states become one vector.
             normalise: End with an L2 normalisation and compare by cosine; otherwise by dot product.
             max_length: Tokens that are read of a text, special ones included; as many as the model has if omitted.
+            template: Pool at its mask instead, such as ``This sentence : "{}" means [MASK] .``; see
+                :mod:`retriever.encoder.template`.
 
         Raises:
-            ModelError: There is no such model, or it has fewer positions than ``max_length``.
+            ModelError: There is no such model, it has fewer positions than ``max_length``, or no mask for the template.
+            ValueError: The template lacks ``{}`` or ``[MASK]``.
         """
         transformer = load_transformer(path_or_name, max_length)
+        if template is not None:
+            return cls._assemble([transformer, *template_modules(transformer, template)], normalise)
         return cls._assemble([transformer, *pooling_modules(transformer, pooling)], normalise)
 
     @classmethod

@@ -17,7 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.module import Module
 from sentence_transformers.base.modules.transformer import Transformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, WeightedLayerPooling
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, WeightedLayerPooling, WordWeights
 from sentence_transformers.util import is_sentence_transformer_model
 from torch import nn
 
@@ -47,7 +47,7 @@ def load_stack(path_or_name: str | Path, device: str | None) -> tuple[SentenceTr
         else:
             stack = _stack(str(folder or path_or_name), device, local=folder is not None)
     for module in stack:
-        if isinstance(module, WeightedLayerPooling):  # its weights are part of the architecture, not trained
+        if isinstance(module, (WeightedLayerPooling, WordWeights)):  # their weights are the architecture's, not trained
             module.requires_grad_(False)
     return stack.float(), folder
 

@@ -1,8 +1,7 @@
 """Text normalisation built into an encoder, so that whoever opens its folder normalises too.
 
 The rules of :mod:`retriever.data.normalise` go before the normalizer of the Hugging Face tokenizer, and into its
-``tokenizer.json``. transformers' tokenizer classes of single models (``BertTokenizer`` …) build their normalizer anew
-when they are opened and would lose the rules; a transformer gets the general class instead, which keeps them.
+``tokenizer.json``.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from retriever.data.normalise import normaliser
 from retriever.data.tokenizers import SubwordTokenizer
 from retriever.encoder.joined import JoinedEmbedding
 from retriever.encoder.static import TermEmbedding
+from retriever.encoder.transformer import general_tokenizer
 from retriever.errors import ModelError
 
 
@@ -35,7 +35,9 @@ def normalise_input(stack: SentenceTransformer) -> None:
     elif isinstance(first, TermEmbedding) and isinstance(first.text_tokenizer, SubwordTokenizer):
         _prepend(first.text_tokenizer.tokenizer)
     elif isinstance(first, Transformer) and isinstance(first.tokenizer, PreTrainedTokenizerFast):
-        first.processor = _general(first.tokenizer)
+        rust = Tokenizer.from_str(first.tokenizer.backend_tokenizer.to_str())
+        _prepend(rust)
+        first.processor = general_tokenizer(first.tokenizer, rust)
     else:
         raise ModelError(
             "This model's tokenizer cannot take the rules of text normalisation; normalise the texts before encoding."
@@ -45,15 +47,3 @@ def normalise_input(stack: SentenceTransformer) -> None:
 def _prepend(tokenizer: Tokenizer) -> None:
     own = tokenizer.normalizer
     tokenizer.normalizer = normaliser([] if own is None else [own])
-
-
-def _general(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The tokenizer with the rules, as the class that opens ``tokenizer.json`` as it is."""
-    rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    _prepend(rust)
-    settings = ("model_max_length", "model_input_names", "padding_side", "truncation_side")
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=rust,
-        **tokenizer.special_tokens_map,
-        **{name: getattr(tokenizer, name) for name in settings},
-    )

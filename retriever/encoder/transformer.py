@@ -45,10 +45,7 @@ class TransformerCollator:
             raise ModelError("The model's tokenizer knows no words; put its tokenizer.json into the model's folder.")
         self.text_tokenizer = SubwordTokenizer(tokenizer.backend_tokenizer, bool(transformer.do_lower_case))
         self.pad = int(tokenizer.pad_token_id or 0)
-        probe = self.text_tokenizer.encode(["a"]).ids.tolist()
-        framed = tokenizer("a")["input_ids"]
-        at = framed.index(probe[0])
-        self.prefix, self.suffix = framed[:at], framed[at + len(probe) :]
+        self.prefix, self.suffix = _frame(tokenizer, self.text_tokenizer)
         self.frame = len(self.prefix) + len(self.suffix)  # special tokens around a text
         limit = min(transformer.max_seq_length or tokenizer.model_max_length, tokenizer.model_max_length)
         self.limit = int(limit) - self.frame  # tokens of text that fit
@@ -122,6 +119,19 @@ def small_transformer(
     return transformer
 
 
+def general_tokenizer(tokenizer: PreTrainedTokenizerFast, rust: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer around a changed ``tokenizer.json``, as the class that opens it as it is.
+
+    The classes of single models (``BertTokenizer`` …) build parts of it anew when they are opened.
+    """
+    settings = ("model_max_length", "model_input_names", "padding_side", "truncation_side")
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=rust,
+        **tokenizer.special_tokens_map,
+        **{name: getattr(tokenizer, name) for name in settings},
+    )
+
+
 @contextmanager
 def without_bars() -> Iterator[None]:
     """No progress bars of transformers, which local files do not need."""
@@ -132,6 +142,17 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _frame(tokenizer: PreTrainedTokenizerFast, text_tokenizer: SubwordTokenizer) -> tuple[list[int], list[int]]:
+    """Ids before and after a text: those that frame an empty one, cut where two probes agree."""
+    empty = tokenizer("")["input_ids"]
+    probes = [(text_tokenizer.encode([text]).ids.tolist(), tokenizer(text)["input_ids"]) for text in ("a", "of it")]
+    for at in range(len(empty) + 1):
+        prefix, suffix = empty[:at], empty[at:]
+        if all([*prefix, *bare, *suffix] == framed for bare, framed in probes):
+            return prefix, suffix
+    raise ModelError("The model's tokenizer changes a text that it puts special tokens around; use another one.")
 
 
 def _framed(tokenizer: SubwordTokenizer) -> Tokenizer:

@@ -17,6 +17,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from retriever.data.ragged import Ragged
+from retriever.data.tokenizers import WordTokenizer
+from retriever.encoder import Encoder
 from retriever.training import parallel
 from retriever.training.loss import batch_loss, gather_keys
 from retriever.training.memory import Queue
@@ -127,6 +129,21 @@ def test_two_processes_train_the_model_of_one(tmp_path, family, overrides):
     )  # without the last line, which tells seconds
     assert [entry["step"] for entry in log] == [entry["step"] for entry in own]
     assert [entry["loss"] for entry in log] == pytest.approx([entry["loss"] for entry in own], rel=1e-3)
+
+
+def test_two_processes_follow_teachers_as_one_does(tmp_path):
+    tokenizer = WordTokenizer.train([document.content for document in tiny.corpus()], min_documents=1)
+    Encoder.static(tokenizer, dimension=12).save(tmp_path / "teacher")
+    changes = {"queries": 0, "dtype": "float32", "dropout": 0.0, "symmetric": False}
+    changes["ranking"] = {"teachers": [str(tmp_path / "teacher")]}
+    tiny.run("small", tmp_path / "one", overrides=changes)
+    arguments = json.dumps({"overrides": changes})
+    launch([tiny.__file__, "small", str(tmp_path / "two"), arguments], 2, ACCELERATE_USE_CPU="1")
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()[:-1]]
+        for name in ("one", "two")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_alone_nothing_is_gathered():

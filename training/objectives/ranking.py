@@ -76,11 +76,12 @@ def consistency(first: Tensor, second: Tensor, temperature: float = 0.05) -> Ten
     return torch.stack([(log.exp() * (log - middle)).sum(1) for log in logs]).mean(0)
 
 
-def others(scores: Tensor) -> Tensor:
-    """Scores of B texts with each other, (B, B) → those with the other texts, (B, B − 1)."""
-    size = len(scores)
-    keep = ~torch.eye(size, dtype=torch.bool, device=scores.device)
-    return scores[keep].view(size, size - 1)
+def others(scores: Tensor, first: int = 0) -> Tensor:
+    """Scores of texts ``first`` … ``first + B − 1`` with all M, (B, M) → those with the other texts, (B, M − 1)."""
+    keep = torch.ones_like(scores, dtype=torch.bool)
+    rows = torch.arange(len(scores), device=scores.device)
+    keep[rows, first + rows] = False
+    return scores[keep].view(len(scores), -1)
 
 
 def _check(scores: Tensor, teacher: Tensor, *temperatures: float) -> None:
