@@ -34,15 +34,18 @@ import numpy as np
 import torch
 from ablation_rows import CLAIMS, GROUPS, RECIPE, REFERENCE, ROWS, STEPS, Claim, Row
 from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from retriever.data.beir import BeirDataset, load_beir
 from retriever.data.corpus import open_corpus
+from retriever.data.words import WordAnalyzer
 from retriever.demo import ask
 from retriever.eval.beir import evaluate_beir
 from retriever.eval.judge import to_run
 from retriever.eval.metrics import score_run
 from retriever.eval.significance import bootstrap_interval
 from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.ranking import Ranking, best
 from retriever.indexing.tfidf import TfidfIndex
 from retriever.training.api import train
 from retriever.training.recipebook import load_recipe, source
@@ -51,7 +54,7 @@ NPL = Path(__file__).parents[2] / "shared" / "data" / "beir" / "npl"
 SHOWN = {"npl": ("ndcg@10", "recall@100"), "pydocs": ("recall@10", "recall@100", "mrr@10")}
 QUERIES, DEPTH = 1_000, 100
 QUICK = 16  # times fewer steps
-CONTROLS = ("BM25", "tf-idf cosine")
+CONTROLS = ("BM25", "tf-idf cosine", "tf-idf over √length")
 
 Scores = dict[str, NDArray[np.float64]]  # metric → (Q,)
 
@@ -106,17 +109,29 @@ def trained(task: BeirDataset, row: Row, seed: int, steps: int, folder: Path) ->
 
 
 def control(task: BeirDataset, name: str, folder: Path) -> dict[str, Any]:
-    """BM25 or the untrained tf-idf cosine."""
+    """BM25, the untrained tf-idf cosine, or the latter with documents divided by the root of their length only."""
 
     def make() -> dict[str, Any]:
         documents, queries = list(task.corpus), sorted(query for query, judged in task.qrels.items() if judged)
         texts = [document.content for document in documents]
-        index = Bm25Index.build(texts) if name == "BM25" else TfidfIndex.build(texts)
-        ranking = index.search([task.queries[query] for query in queries], DEPTH)
+        asked = [task.queries[query] for query in queries]
+        if name == "tf-idf over √length":
+            ranking = half_normalised(texts, asked)
+        else:
+            ranking = (Bm25Index if name == "BM25" else TfidfIndex).build(texts).search(asked, DEPTH)
         run = to_run(ranking, queries, [document.id for document in documents])
         return {"seconds": 0.0, "scores": _shown(task, run)}
 
     return cached(folder, task, name, make)
+
+
+def half_normalised(texts: list[str], queries: list[str]) -> Ranking:
+    """The best documents by tf-idf, where a long document is not made as short as any other."""
+    vectorizer = TfidfVectorizer(analyzer=WordAnalyzer("porter"), sublinear_tf=True, norm=None)
+    documents = vectorizer.fit_transform(texts)  # (N, V)
+    lengths = np.sqrt(documents.multiply(documents).sum(1)).A1  # (N,)
+    scores = (vectorizer.transform(queries) @ documents.T).toarray() / np.sqrt(np.maximum(lengths, 1e-9))
+    return Ranking.stack((best(np.flatnonzero(row), row[row > 0], DEPTH) for row in scores), DEPTH)
 
 
 def _shown(task: BeirDataset, run: dict[str, dict[str, float]]) -> dict[str, list[float]]:

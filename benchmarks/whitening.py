@@ -91,6 +91,7 @@ def settings_of(row: Row, seed: int, options: argparse.Namespace) -> Settings:
         common["selection.queries"] = 0
     if options.init != "scratch":
         common["encoder"] = {"family": "pretrained", "model": options.init}
+        common["views.delete"] = 0.0  # dropout alone, as in the papers
     if options.lr is not None:
         common["optimizer.lr"] = options.lr
     return common | row.changes

@@ -54,14 +54,18 @@ def analyze(
     options.use_threads(threads)
     reporter = RichReporter(quiet)
     found = find_sts(Path(data).expanduser())
+    fields = (text_field, title_field, id_field)
     if found:
+        if any(fields) or skip_bad_lines:
+            raise DataError(
+                f"{data} holds STS sets, which have no fields to name and no lines to skip: leave that out."
+            )
         sets = load_sts(
             data, split=cast("Split", split or "test"), only=only or ([FALLBACK] if FALLBACK in found else ())
         )
     elif only:
         raise DataError(f"--only names an STS set, and {data} holds none: leave it out.")
     else:
-        fields = (text_field, title_field, id_field)
         corpus = options.read_corpus(data, *fields, skip_bad_lines, split or "train")
         drawn = sample((document.content for document in corpus if document.content), texts, seed)
         options.note_counts(corpus, None, reporter)

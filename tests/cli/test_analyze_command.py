@@ -125,6 +125,7 @@ def test_mistakes_are_one_sentence(folder, tmp_path):
         ((model, tmp_path / "x"), f"{tmp_path}/x"),
         ((tmp_path, notes), "Error: "),
         ((model, notes, "--only", "STSB"), f"--only names an STS set, and {notes} holds none"),
+        ((model, sts, "--text-field", "body"), f"{sts} holds STS sets, which have no fields to name"),
         ((model, sts, "--only", "STS"), "has no set 'STS': choose from STS12, "),
         ((model, sts, "--split", "test2"), "has no test2 split: choose train or dev or test"),
         ((model, tmp_path / "one.txt"), "compares distinct texts, and was given 1: give two or more"),

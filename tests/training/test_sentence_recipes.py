@@ -24,6 +24,7 @@ SHORT = {"steps": 6, "every": 3, "queries": 10, "size": 12, "epochs": None, "log
         ("simcse", 64, 3e-5, 15_625, "bert-base-uncased"),
         ("simcse-sup", 512, 5e-5, 1_615, "bert-base-uncased"),
         ("whitenedcse", 128, 1e-5, 7_813, "bert-base-uncased"),
+        ("rankcse", 128, 3e-5, 7_813, "bert-base-uncased"),
     ],
 )
 def test_the_papers_values(name, size, lr, steps, model):
@@ -44,6 +45,13 @@ def test_whitenedcse_has_three_views_and_128_groups_of_6():
     assert (recipe.views.positives, recipe.objective.terms) == (2, "sum")
     assert (recipe.head.whiten, recipe.head.groups, recipe.head.shuffle) == ("group", 128, True)
     assert not recipe.head.statistics_gradient
+
+
+def test_rankcse_is_simcse_with_teachers():
+    plain, taught = (load_recipe(name).model_dump() for name in ("simcse", "rankcse"))
+    different = {key for key in plain if plain[key] != taught[key]}
+    assert different == {"description", "ranking", "batch", "schedule"}
+    assert taught["ranking"]["weight"] == taught["ranking"]["consistency"] == 1.0
 
 
 def test_the_two_of_a_cpu_differ_in_what_they_compare_only():
