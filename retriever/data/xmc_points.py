@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -198,7 +199,7 @@ def first_of_text(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def build_targets(
-    rows: Sequence[int], labels: Sequence[int], relevance: Sequence[float], shape: tuple[int, int]
+    rows: npt.ArrayLike, labels: npt.ArrayLike, relevance: npt.ArrayLike, shape: tuple[int, int]
 ) -> csr_matrix:
     """(point, label, relevance) triples → targets (N, L): repeated pairs keep the highest; 0 and less is left out."""
     points, columns = np.asarray(rows, np.int64), np.asarray(labels, np.int64)
