@@ -10,6 +10,7 @@ The public face, loaded when first used so that ``import retriever`` costs nothi
     hits = index.search("how to …", k=10, mode="hybrid")
     results = evaluate(encoder, load_beir("scifact"))
     results = evaluate_sts(encoder, load_sts("sts"))
+    results = evaluate_xmc(encoder, load_xmc("reuters"))
     loss = objectives.contrast(scores, targets)                # (B,)
 """
 
@@ -33,11 +34,15 @@ if TYPE_CHECKING:
     from retriever.data.document import Document
     from retriever.data.labelled import Labelled, open_labelled
     from retriever.data.sts import StsSet, load_sts
+    from retriever.data.xmc import load_xmc
+    from retriever.data.xmc_points import XmcDataset
     from retriever.encoder import Encoder
     from retriever.eval.beir import Results
     from retriever.eval.beir import evaluate_beir as evaluate
     from retriever.eval.sts import StsResults, evaluate_sts
+    from retriever.eval.xmc import XmcResults, evaluate_xmc
     from retriever.indexing.index import Hit, Index
+    from retriever.indexing.labels import LabelIndex
     from retriever.indexing.mining import mine
     from retriever.training import objectives
     from retriever.training.api import train
@@ -53,6 +58,7 @@ __all__ = [
     "Hit",
     "Index",
     "IndexFolderError",
+    "LabelIndex",
     "Labelled",
     "ModelError",
     "OutputError",
@@ -61,11 +67,15 @@ __all__ = [
     "RetrieverError",
     "StsResults",
     "StsSet",
+    "XmcDataset",
+    "XmcResults",
     "__version__",
     "evaluate",
     "evaluate_sts",
+    "evaluate_xmc",
     "load_beir",
     "load_sts",
+    "load_xmc",
     "mine",
     "objectives",
     "open_corpus",
@@ -83,11 +93,16 @@ _HOMES = {
     "Results": "eval.beir.Results",
     "StsResults": "eval.sts.StsResults",
     "StsSet": "data.sts.StsSet",
+    "XmcDataset": "data.xmc_points.XmcDataset",
+    "XmcResults": "eval.xmc.XmcResults",
     "evaluate": "eval.beir.evaluate_beir",
     "evaluate_sts": "eval.sts.evaluate_sts",
+    "evaluate_xmc": "eval.xmc.evaluate_xmc",
+    "LabelIndex": "indexing.labels.LabelIndex",
     "Labelled": "data.labelled.Labelled",
     "load_beir": "data.beir.load_beir",
     "load_sts": "data.sts.load_sts",
+    "load_xmc": "data.xmc.load_xmc",
     "mine": "indexing.mining.mine",
     "objectives": "training.objectives",
     "open_corpus": "data.corpus.open_corpus",

@@ -27,6 +27,7 @@ from retriever.cli import (
     sts,
     train,
     whiten,
+    xmc,
 )
 from retriever.cli.show import error_console
 from retriever.errors import RetrieverError
@@ -98,8 +99,10 @@ app.command("whiten")(whiten.whiten)
 app.command("encode")(encode.encode)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
+app.command("predict")(xmc.predict)
 evaluate.app.command("sts")(sts.sts)
 evaluate.app.command("mteb")(mteb.mteb)
+evaluate.app.command("xmc")(xmc.xmc)
 app.add_typer(evaluate.app, name="eval")
 app.command("analyze")(analyze.analyze)
 app.command("mine")(mine.mine)
