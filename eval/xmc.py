@@ -155,7 +155,11 @@ def evaluate_xmc(
     frequency = label_frequency(train)
     weights = inverse_propensity(frequency, len(train), *constants)
     ratios = {mode: all_metrics(rows, points.targets, weights) for mode, rows in rankings.items()}
-    report = dataset.report
+    about = {
+        "points_without_labels": unlabelled,
+        "filtered_pairs": len(pairs),
+        "training_points": len(train),
+    }
     return XmcResults(
         dataset=dataset.name,
         split=split,
@@ -164,18 +168,7 @@ def evaluate_xmc(
         intervals=_intervals(ratios, resamples, seed),
         groups=_groups(rankings, points.targets, frequency),
         tests=_tests(ratios, seed),
-        counts={
-            "points": len(points),
-            "pairs": int(points.targets.nnz),
-            "points_without_labels": unlabelled,
-            "filtered_pairs": len(pairs),
-            "labels": len(dataset.labels),
-            "labels_without_text": report.labels_without_text,
-            "labels_untrained": int(np.count_nonzero(frequency == 0)),
-            "labels_repeated": report.labels_repeated,
-            "labels_merged": report.labels_merged,
-            "training_points": len(train),
-        },
+        counts=_counts(dataset, points, frequency) | about,
         scores={mode: {name: _single(ratio) for name, ratio in of_mode.items()} for mode, of_mode in ratios.items()},
     )
 
@@ -192,6 +185,20 @@ def frequency_groups(frequency: NDArray[np.int64]) -> dict[str, NDArray[np.bool_
     third = np.minimum(3 * before // max(1, int(frequency.sum())), 2)
     groups = {name: (third == number) & (frequency > 0) for number, name in enumerate(THIRDS)}
     return groups | {"zero-shot": frequency == 0}
+
+
+def _counts(dataset: XmcDataset, points: XmcPoints, frequency: NDArray[np.int64]) -> dict[str, int]:
+    """What is evaluated, and what is odd about the labels."""
+    report = dataset.report
+    return {
+        "points": len(points),
+        "pairs": int(points.targets.nnz),
+        "labels": report.labels,
+        "labels_without_text": report.labels_without_text,
+        "labels_untrained": int(np.count_nonzero(frequency == 0)),
+        "labels_repeated": report.labels_repeated,
+        "labels_merged": report.labels_merged,
+    }
 
 
 def _constants(name: str, a: float | None, b: float | None) -> tuple[float, float]:

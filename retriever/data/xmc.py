@@ -191,6 +191,10 @@ def _described(
         title, text = _string(record, "title", place), _string(record, field, place)
         if field is None and "title" not in record and (role == "point" or (role == "name" and known is None)):
             raise DataError(f"{place} has no text (fields found: {', '.join(record) or 'none'}): name it text.")
+        if role == "name" and "labels" in record:
+            raise DataError(
+                f"{place} is a point, for it has labels: give the file of the labels, or the data set's folder."
+            )
         described = title if titles_only and title else " ".join(filter(None, (title, text)))
         missing = str(row) if role != "name" else described
         ids.append(checked_id(record[known], known, place) if known else checked_id(missing, "text", place))

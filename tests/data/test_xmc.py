@@ -214,6 +214,8 @@ def test_what_is_no_data_set_is_a_sentence(tmp_path):
     write(tmp_path / "train.jsonl", json.dumps({"text": "x", "labels": []}))
     with pytest.raises(DataError, match=r"No point of .*train\.jsonl has a label"):
         load_xmc(tmp_path)
+    with pytest.raises(DataError, match=r"train\.jsonl:1 is a point, for it has labels"):
+        load_labels(tmp_path / "train.jsonl")
     with pytest.raises(DataError, match=r"has no text \(fields found: none\)"):
         load_labels(write(tmp_path / "mine.jsonl", "{}"))
 
