@@ -95,15 +95,19 @@ def bracket(low: Tensor, high: Tensor, k: Tensor, live: Tensor) -> tuple[Tensor,
     return c - high, c - low
 
 
-def block_maxima(z: Tensor, top: int) -> Tensor:
-    """The ``top`` largest maxima of blocks of each row, descending, (B, ≤ top).
+def block_size(n: int, top: int) -> int:
+    """Scores a block: 1, unless there are enough blocks that their maxima stand for the largest scores."""
+    return BLOCK if n >= 4 * top * BLOCK else 1
+
+
+def block_maxima(z: Tensor, top: int, block: int) -> Tensor:
+    """The ``top`` largest maxima of blocks of each row, descending, (B, ≤ top); the rest of a last block is left out.
 
     The k-th of them is at most the k-th largest score, seldom much less, and cheaper to find.
     """
-    blocks = z.shape[1] // BLOCK
-    if blocks >= 4 * top:
-        z = z[:, : blocks * BLOCK].view(len(z), blocks, BLOCK).amax(2)
-    return z.topk(min(top, z.shape[1]), 1).values
+    blocks = z.shape[1] // block
+    maxima = z if block == 1 else z[:, : blocks * block].reshape(len(z), blocks, block).amax(2)
+    return maxima.topk(min(top, blocks), 1).values
 
 
 def start(top: Tensor, k: Tensor) -> Tensor:
@@ -187,7 +191,9 @@ def _offsets(z: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         p = torch.add(below, offset[:, None], out=room).sigmoid_()
         return p.sum(1).double(), variance(p).sum(1).double()
 
-    return solve(sums, k, low, high, start(block_maxima(below, math.ceil(float(k.max()))), k))[0]
+    width = math.ceil(float(k.max()))
+    top = block_maxima(below, width, block_size(z.shape[1], width))
+    return solve(sums, k, low, high, start(top, k))[0]
 
 
 def _masked(z: Tensor, mask: Tensor | None, fill: float) -> Tensor:
