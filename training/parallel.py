@@ -5,6 +5,7 @@ Each process encodes its share of a batch and contrasts it with everybody's vect
 1. :func:`gather` stacks the vectors of all processes; going back, each process adds up what all of them want of its
    own vectors, so that no gradient is lost (unlike with a plain ``all_gather``).
 2. :func:`sum_gradients` adds the gradients of the weights, dense or sparse, over the processes.
+3. :func:`reduce` combines the numbers of the rows where each process scores a shard of a label space.
 
 With losses divided by the size of the whole batch the sum is the gradient of one process that has the whole batch.
 Outside ``accelerate launch`` or ``torchrun`` there is one process, and nothing here does anything.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -37,6 +38,15 @@ def gather(tensor: Tensor) -> Tensor:
         return tensor
     stacked: Tensor = _Gather.apply(tensor)  # type: ignore[no-untyped-call]
     return stacked
+
+
+def reduce(tensor: Tensor, how: Literal["sum", "max"]) -> Tensor:
+    """Sum or maximum of a tensor over the processes, without a gradient."""
+    if world() == 1:
+        return tensor
+    shared = tensor.detach().clone()
+    dist.all_reduce(shared, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
+    return shared
 
 
 def total(value: float) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from retriever.data.ragged import Ragged
 from retriever.training.forward import Forward, default_budget
-from retriever.training.objectives import in_batch
+from retriever.training.objectives import Pairs, contrast, in_batch, label_space_loss, soft_top_k_loss
 
 QUERIES = Ragged.from_rows([[5, 6], [7], [8, 9, 10, 11, 12], [13, 14, 15], [6] * 40, [9, 8]])
 DOCUMENTS = Ragged.from_rows([[5, 6, 7, 8], [7, 9], [8] * 20, [13], [6, 5, 7], [11, 12]])
@@ -50,6 +50,37 @@ def test_the_gradient_cache_gives_the_gradient_of_the_whole_batch_with_the_same_
     (loss, gradient), (loss_cached, gradient_cached) = results
     assert torch.equal(loss, loss_cached)
     torch.testing.assert_close(gradient_cached, gradient, atol=2e-6, rtol=1e-4)
+    assert gradient.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("budget", [40, 10_000])
+def test_labels_encoded_twice_have_the_gradient_of_the_whole_label_space_with_the_same_dropout(budget):
+    """Forward without a gradient, the loss in chunks, Forward.backward; against plain autograd through B × L scores."""
+    targets = torch.zeros(len(QUERIES), len(DOCUMENTS))
+    targets[[0, 0, 1, 3, 4], [0, 5, 1, 2, 3]] = 1.0
+    counted = targets.sum(1) > 0
+    results = []
+    for way in ("dense", "chunks"):
+        encoder = encoders.small(dropout=0.3)
+        encoder.stack.train()
+        forward = Forward(encoder, "float32", budget)
+        if way == "dense":
+            scores = forward(QUERIES, 1) @ forward(DOCUMENTS, 2).T
+            each = contrast(scores, targets, link="self") + soft_top_k_loss(scores / 0.05, targets, 2)
+            loss = each[counted].mean()
+            loss.backward()
+        else:
+            with torch.no_grad():
+                queries, labels = forward(QUERIES, 1).requires_grad_(), forward(DOCUMENTS, 2).requires_grad_()
+            mixture = {"decoupled": 1.0, "soft_top_k": 1.0}
+            loss = label_space_loss(queries, labels, Pairs.of(*targets.nonzero().T), mixture, k=2, chunk=4)
+            loss.backward()
+            forward.backward(QUERIES, 1, queries.grad)
+            forward.backward(DOCUMENTS, 2, labels.grad)
+        results.append((loss.detach(), gradients(encoder)))
+    (loss, gradient), (loss_chunks, gradient_chunks) = results
+    torch.testing.assert_close(loss_chunks, loss, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradient_chunks, gradient, atol=1e-5 * float(gradient.abs().max()), rtol=0)
     assert gradient.abs().max() > 1e-3
 
 
