@@ -74,14 +74,14 @@ def main() -> None:
 
 def head_seconds(run: Trainer, options: argparse.Namespace) -> float:
     """CPU seconds of the head alone."""
-    assert run.head is not None
-    views, width = run.positives, run.encoder.dimension
+    assert run.work.head is not None
+    views, width = run.work.positives, run.encoder.dimension
     queries = torch.randn(options.batch, width, requires_grad=True)
     documents = torch.randn(views * options.batch, width, requires_grad=True)
 
     def there_and_back() -> None:
-        assert run.head is not None
-        first, others = run.head(queries, documents, 0)
+        assert run.work.head is not None
+        first, others = run.work.head(queries, documents, 0)
         (first.sum() + others.sum()).backward()
 
     times = [seconds(there_and_back) for _ in range(WARM + 4 * options.steps)]

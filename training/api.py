@@ -124,7 +124,7 @@ def _train(
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared, chosen, folder)
     if chosen.ranking is not None and not isinstance(given, Labelled):
-        trainer.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
+        trainer.work.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
     if trainer.batch < chosen.batch.size:
         reporter.note(
             f"Only {trainer.count} examples to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
@@ -305,5 +305,5 @@ def _describe(trainer: Trainer, prepared: Prepared, wanted: int) -> str:
     return (
         f"{schedule.steps:,} steps{cut}, {trainer.count:,} examples, {prepared.tokens:,} tokens, "
         f"vocabulary {tokenizer.size:,}, {trainer.encoder.dimension} dimensions, "
-        f"{trainer.negatives:,} negatives per query{later}{more}."
+        f"{trainer.work.negatives:,} negatives per query{later}{more}."
     )

@@ -2,13 +2,9 @@
 
 Update t is a function of the state before it and of (seed, t):
 
-1. move the momentum encoder, if there is one (:mod:`retriever.training.memory`),
-2. pick the examples of the batch (:mod:`retriever.training.sampler`), draw them (:mod:`retriever.training.examples`),
-3. encode this process' share (:mod:`retriever.training.forward`), pass it through the training head, if there is one
-   (:mod:`retriever.training.projection`), contrast it with everybody's documents and the queue
-   (:mod:`retriever.training.loss`), compare its order with the teachers', if there are any
-   (:mod:`retriever.training.ranking`), go back, and let the documents into the queue,
-4. add the gradients of all processes, clip, set the learning rate, step the optimizers.
+1. pick the examples of the batch (:mod:`retriever.training.sampler`),
+2. find the gradient of their loss (:mod:`retriever.training.contrast_step`),
+3. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
 Every ``selection.every`` updates, and before the first, the encoder is evaluated
 (:mod:`retriever.training.selection`); the best weights are remembered and a checkpoint is written. In the end one
@@ -25,32 +21,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder
 from retriever.errors import RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel, sampler
 from retriever.training.checkpoint import State, load_checkpoint, save_checkpoint
+from retriever.training.contrast_step import ContrastStep
 from retriever.training.diagnostics import diagnose
-from retriever.training.examples import Batch
-from retriever.training.forward import SIDE, Forward, default_budget
 from retriever.training.keeping import keep_share, keep_step, weights_of
-from retriever.training.loss import batch_loss, gather_keys
-from retriever.training.memory import Momentum, Queue
 from retriever.training.optimizers import build_optimizers, clip
 from retriever.training.prepare import Prepared
-from retriever.training.projection import TrainingHead
-from retriever.training.ranking import Teachers
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import bounded, rate
 
@@ -77,27 +64,19 @@ class Trainer:
     """
 
     def __init__(self, encoder: Encoder, data: Prepared, recipe: Recipe, folder: Path) -> None:
-        self.encoder, self.examples, self.held_out = encoder, data.examples, data.held_out
+        self.encoder, self.held_out = encoder, data.held_out
         self.folder = folder
         sizes = [len(source) for source in data.sources]
         self.count = sum(sizes)
         self.batch = _batch_size(recipe.batch.size, min(sizes) if recipe.mixing.single else self.count)
         self.recipe = bounded(recipe, self.count, self.batch)
         self.sampler = sampler.Sampler(data.sources, self.batch, recipe.seed, data.shares, recipe.mixing.single)
-        self.head = self._build_head()
-        self.trained = encoder.stack if self.head is None else nn.ModuleList([encoder.stack, self.head])
-        self.optimizers = build_optimizers(self.trained, recipe.optimizer)
-        budget = recipe.batch.pack_tokens or default_budget(encoder.device)
-        self.forward = Forward(encoder, recipe.dtype, budget, normalise=self.head is None)
-        m, queue = recipe.negatives.momentum, recipe.negatives.queue
-        self.momentum = None if m is None else Momentum(encoder, m)
-        self.teacher = None if self.momentum is None else replace(self.forward, encoder=self.momentum.encoder)
-        self.queue = Queue(queue, encoder.dimension, encoder.device) if queue else None
-        self.ranking: Teachers | None = None
+        self.work = ContrastStep(encoder, data.examples, self.sampler, self.recipe)
+        self.optimizers = build_optimizers(self.work.trained, recipe.optimizer)
         self.state = State(data=f"{data.examples.fingerprint} {self.count}")
         self.start = weights_of(encoder) if recipe.selection.average else {}  # built anew by a run that resumes
         self.share = 1.0  # of the trained weights in those the encoder ends with
-        self._tokens, self._since = 0, time.perf_counter()
+        self._since = time.perf_counter()
 
     def resume(self) -> bool:
         """Take up the newest checkpoint; False if there is none.
@@ -115,10 +94,7 @@ class Trainer:
             )
         try:
             self.encoder.stack.load_state_dict(saved.model)
-            if self.head is not None:
-                self.head.load_state_dict(saved.head)
-            if self.momentum is not None:
-                self.momentum.encoder.stack.load_state_dict(saved.momentum)
+            self.work.load(saved)
         except RuntimeError as error:
             raise RecipeError(
                 f"The run in {self.folder} was of another model, whose weights have other shapes; resume it with the "
@@ -126,8 +102,6 @@ class Trainer:
             ) from error
         for optimizer, state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(state)
-        if self.queue is not None:
-            self.queue.load(saved.queue)
         self.state = saved
         return True
 
@@ -164,14 +138,13 @@ class Trainer:
         """One optimizer step; returns what was logged, if this step is logged."""
         recipe, step = self.recipe, self.state.step
         self.encoder.stack.train()
-        if self.momentum is not None:
-            self.momentum.update(self.encoder.stack)
+        self.work.begin()
         total = 0.0
         for part in range(recipe.batch.accumulate):
-            loss, queries, documents = self._gradient(step * recipe.batch.accumulate + part)
+            loss, queries, documents = self.work.gradient(step * recipe.batch.accumulate + part)
             total += loss
-        parallel.sum_gradients(self.trained.parameters())
-        norm = clip(self.trained.parameters(), recipe.optimizer.clip) if recipe.optimizer.clip else None
+        parallel.sum_gradients(self.work.trained.parameters())
+        norm = clip(self.work.trained.parameters(), recipe.optimizer.clip) if recipe.optimizer.clip else None
         lr = recipe.optimizer.lr * rate(recipe.schedule, step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -189,76 +162,9 @@ class Trainer:
         extra = {} if norm is None else {"gradient_norm": float(norm)}
         return self._log_update({"loss": total, "lr": lr, **extra, **diagnose(queries, documents)})
 
-    def _gradient(self, number: int) -> tuple[float, Tensor, Tensor]:
-        """Add batch ``number``'s gradient to the weights'; returns the whole loss and this process' vectors in it."""
-        batch, seed = self._draw(number)
-        cache, texts = self.recipe.batch.gradient_cache, seed + SIDE
-        with torch.set_grad_enabled(not cache):
-            queries = self.forward(batch.queries, seed)
-            documents = self.forward(batch.documents, texts) if self.teacher is None else self._taught(batch.documents)
-        if cache:
-            queries.requires_grad_()
-            documents.requires_grad_(self.teacher is None)
-        teacher = None
-        if self.teacher is not None and batch.positives > 1:
-            teacher = self._taught(batch.queries), documents
-        compared = (queries, documents)
-        if self.head is not None:
-            compared = self.head(queries, documents, self._head_seed(number))
-        loss = self._loss(compared[0], compared[1], batch, teacher)
-        if self.ranking is not None:
-            loss = loss + self.ranking.loss(compared[0], compared[1], batch.known[:, 0])
-        loss = loss / self.recipe.batch.accumulate
-        loss.backward()  # type: ignore[no-untyped-call]
-        if cache:
-            assert queries.grad is not None
-            self.forward.backward(batch.queries, seed, queries.grad)
-            if documents.grad is not None:
-                self.forward.backward(batch.documents, texts, documents.grad)
-        self._tokens += len(batch.queries.ids) + len(batch.documents.ids)
-        return parallel.total(float(loss.detach())), compared[0].detach(), compared[1].detach()
-
-    def _draw(self, number: int) -> tuple[Batch, int]:
-        """This process' share of batch ``number``, and the seed of its dropout."""
-        seed, rank = self.recipe.seed, parallel.rank()
-        random = sampler.generator(sampler.VIEWS, seed, number)
-        batch = self.examples.draw(self.sampler(number), random).share(rank, parallel.world())
-        return batch, int(sampler.generator(sampler.MODEL, seed, number, rank).integers(2**62))
-
-    def _build_head(self) -> TrainingHead | None:
-        recipe, encoder = self.recipe, self.encoder
-        if recipe.head is None:
-            return None
-        return TrainingHead(recipe.head, encoder.dimension, self.batch, self._head_seed()).to(encoder.device)
-
-    def _head_seed(self, *number: int) -> int:
-        """The seed of the head's weights, or of its shuffles in a batch: the same in all processes."""
-        return int(sampler.generator(sampler.HEAD, self.recipe.seed, *number).integers(2**62))
-
-    @torch.no_grad()
-    def _taught(self, tokens: Ragged) -> Tensor:
-        """Vectors of the momentum encoder, (N, D); it has no dropout that a seed would matter to."""
-        assert self.teacher is not None
-        return self.teacher(tokens, 0)
-
-    def _loss(self, queries: Tensor, documents: Tensor, batch: Batch, teacher: tuple[Tensor, Tensor] | None) -> Tensor:
-        """This process' part of the batch's loss; afterwards the queue holds the batch's positives."""
-        keys = gather_keys(documents, batch)
-        loss = batch_loss(
-            queries, documents, keys, batch, self.queue, teacher, self.recipe.objective, self.recipe.negatives
-        )
-        if self.queue is not None:
-            own = len(queries)  # the first positive of each query enters: explicit negatives come again anyway
-            blocks = torch.arange(len(keys.vectors), device=keys.vectors.device).view(parallel.world(), -1)[:, :own]
-            self.queue.push(keys.vectors[blocks.flatten()], keys.ids[blocks.flatten()])
-        return loss
-
     def _watch(self, loss: float, reporter: Reporter) -> None:
         """Say so once, when the loss has been that of a guess for many steps."""
-        objective, positives = self.recipe.objective, self.positives
-        alone = objective.terms == "sum" or objective.link == "self"
-        candidates = self.negatives + (1 if alone else positives)
-        guess = math.log(candidates) * (positives if objective.terms == "sum" else 1)
+        candidates, guess = self.work.guess
         self.state.flat = self.state.flat + 1 if loss >= guess - SLACK else 0
         if self.state.flat == PATIENCE:
             reporter.note(
@@ -266,20 +172,6 @@ class Trainer:
                 "steps: the vectors have probably collapsed; lower optimizer.lr, or change "
                 "objective.temperature."
             )
-
-    @property
-    def positives(self) -> int:
-        """Documents of its own a query has."""
-        return self.recipe.views.positives if self.recipe.views else 1
-
-    @property
-    def negatives(self) -> int:
-        """Texts that a positive competes with, masked ones included."""
-        settings, labels = self.recipe.negatives, self.recipe.labels
-        explicit = labels.explicit if labels else 0
-        views = {"joint": self.positives, "sum": 1, "all_pairs": self.positives + 1}[self.recipe.objective.terms]
-        batch = views * (self.batch - 1) + explicit * self.batch if settings.in_batch else explicit
-        return batch + (0 if self.queue is None else len(self.queue))
 
     def _milestone(self) -> dict[str, float]:
         """Evaluate, remember the best weights, write a checkpoint; returns the scores."""
@@ -299,7 +191,7 @@ class Trainer:
         state.evaluated = state.step
         if 0 < state.step < self.recipe.schedule.steps:
             self._checkpoint()
-        self._tokens, self._since = 0, time.perf_counter()
+        self.work.tokens, self._since = 0, time.perf_counter()
         return scores
 
     def _is_stale(self) -> bool:
@@ -309,17 +201,15 @@ class Trainer:
     def _checkpoint(self) -> None:
         self.state.model = self.encoder.stack.state_dict()
         self.state.optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        self.state.momentum = {} if self.momentum is None else self.momentum.encoder.stack.state_dict()
-        self.state.head = {} if self.head is None else self.head.state_dict()
-        self.state.queue = {} if self.queue is None else self.queue.state
+        vars(self.state).update(self.work.saved())
         if parallel.rank() == 0:
             save_checkpoint(self.folder, self.state)
 
     def _log_update(self, values: dict[str, float]) -> dict[str, float]:
         now = time.perf_counter()
-        speed = self._tokens / max(now - self._since, 1e-9)
-        self._tokens, self._since = 0, now
-        values |= {"negatives": self.negatives, "tokens_per_second": round(speed)}
+        speed = self.work.tokens / max(now - self._since, 1e-9)
+        self.work.tokens, self._since = 0, now
+        values |= {"negatives": self.work.negatives, "tokens_per_second": round(speed)}
         self._log({"step": self.state.step, **values})
         return values
 

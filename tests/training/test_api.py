@@ -131,14 +131,14 @@ def test_resuming_asks_for_the_same_recipe_and_an_unfinished_run(model, tmp_path
 def test_resuming_with_other_data_is_refused(tmp_path, monkeypatch):
     from retriever.training.trainer import Trainer
 
-    loss = Trainer._loss
+    update = Trainer.update
 
-    def fail(self, *vectors):
+    def fail(self, *arguments):
         if self.state.step == 6:
             raise RuntimeError("stop here")
-        return loss(self, *vectors)
+        return update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_loss", fail)
+    monkeypatch.setattr(Trainer, "update", fail)
     with pytest.raises(RuntimeError):
         tiny.run("static", tmp_path / "m")
     monkeypatch.undo()

@@ -189,10 +189,10 @@ def test_killed_and_resumed_the_average_has_the_same_bytes(family, tmp_path):
     tiny.run(family, tmp_path / "whole", overrides=settings)
     folder = tmp_path / "killed"
     code = (
-        "import os, signal\nfrom retriever.training.trainer import Trainer\nloss = Trainer._loss\n"
-        "def deadly(self, *vectors):\n"
+        "import os, signal\nfrom retriever.training.trainer import Trainer\nupdate = Trainer.update\n"
+        "def deadly(self, *arguments):\n"
         "    if self.state.step == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return loss(self, *vectors)\nTrainer._loss = deadly\n"
+        "    return update(self, *arguments)\nTrainer.update = deadly\n"
         f"import tiny\ntiny.run({family!r}, {str(folder)!r}, overrides={settings!r})"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -123,7 +123,7 @@ def test_the_head_trains_with_the_encoder_and_is_no_part_of_the_model(tmp_path, 
     update = Trainer.update
 
     def watched(self, reporter):
-        kept.append((self.head.linear.weight.detach().clone(), self))
+        kept.append((self.work.head.linear.weight.detach().clone(), self))
         return update(self, reporter)
 
     monkeypatch.setattr(Trainer, "update", watched)

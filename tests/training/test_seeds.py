@@ -94,15 +94,15 @@ def test_runs_that_are_there_are_not_touched_unless_told(trained, tmp_path):
 
 def test_a_stopped_command_goes_on_with_the_run_it_was_in(trained, tmp_path, monkeypatch):
     folder, _ = trained
-    loss, calls = Trainer._loss, []
+    update, calls = Trainer.update, []
 
-    def stop(self, *vectors):
+    def stop(self, *arguments):
         calls.append(self.recipe.seed)
         if calls == [0] * 6 + [1] * 5:
             raise KeyboardInterrupt
-        return loss(self, *vectors)
+        return update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_loss", stop)
+    monkeypatch.setattr(Trainer, "update", stop)
     with pytest.raises(KeyboardInterrupt):
         train_seeds(recipe(), tiny.corpus(), tmp_path / "runs", 2, device="cpu", processes=1)
     train_seeds(recipe(), tiny.corpus(), tmp_path / "runs", 2, resume=True, device="cpu", processes=1)

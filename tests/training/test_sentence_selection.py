@@ -197,17 +197,17 @@ def test_the_best_step_is_kept_and_a_resumed_run_has_the_same_bytes(kind, sts, t
     scores = {step: metrics[kind] for step, metrics in evaluations(tmp_path / "whole").items()}
     best = max(scores, key=scores.get)
     assert any(f"Step {best} is kept: {kind} {scores[best]:.3f} on " in note for note in notes), notes
-    loss = Trainer._loss
+    update = Trainer.update
 
-    def interrupt(self, *vectors):
+    def interrupt(self, *arguments):
         if self.state.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return loss(self, *vectors)
+        return update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_loss", interrupt)
+    monkeypatch.setattr(Trainer, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
         tiny.run("small", tmp_path / "stopped", overrides=overrides)
-    monkeypatch.setattr(Trainer, "_loss", loss)
+    monkeypatch.setattr(Trainer, "update", update)
     tiny.run("small", tmp_path / "stopped", overrides=overrides, resume=True)
     assert tiny.weights(tmp_path / "stopped") == tiny.weights(tmp_path / "whole")
     assert evaluations(tmp_path / "stopped") == evaluations(tmp_path / "whole")

@@ -46,12 +46,12 @@ def test_same_seed_same_bytes_and_another_seed_others(finished, tmp_path):
 
 
 def kill_at(step):
-    """Make the process of a run kill itself with SIGKILL in the middle of update ``step``."""
+    """Make the process of a run kill itself with SIGKILL at update ``step``."""
     return (
-        "import os, signal\nfrom retriever.training.trainer import Trainer\nloss = Trainer._loss\n"
-        "def deadly(self, *vectors):\n"
+        "import os, signal\nfrom retriever.training.trainer import Trainer\nupdate = Trainer.update\n"
+        "def deadly(self, *arguments):\n"
         f"    if self.state.step == {step}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return loss(self, *vectors)\nTrainer._loss = deadly\n"
+        "    return update(self, *arguments)\nTrainer.update = deadly\n"
     )
 
 
@@ -94,14 +94,14 @@ def test_killed_at_random_moments_the_model_has_the_same_bytes(family, tmp_path)
 
 def test_ctrl_c_writes_a_checkpoint_and_resuming_gives_the_same_bytes(finished, tmp_path, monkeypatch):
     family, whole = finished
-    loss = Trainer._loss
+    update = Trainer.update
 
-    def interrupt(self, *vectors):
+    def interrupt(self, *arguments):
         if self.state.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return loss(self, *vectors)
+        return update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_loss", interrupt)
+    monkeypatch.setattr(Trainer, "update", interrupt)
     with pytest.raises(TrainingInterrupted, match="Stopped after step 6; a checkpoint is in"):
         tiny.run(family, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000006"]
@@ -111,14 +111,14 @@ def test_ctrl_c_writes_a_checkpoint_and_resuming_gives_the_same_bytes(finished, 
 
 
 def test_a_run_of_another_model_is_not_resumed(tmp_path, monkeypatch):
-    loss = Trainer._loss
+    update = Trainer.update
 
-    def stop(self, *vectors):
+    def stop(self, *arguments):
         if self.state.step == 5:
             raise KeyboardInterrupt
-        return loss(self, *vectors)
+        return update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_loss", stop)
+    monkeypatch.setattr(Trainer, "update", stop)
     with pytest.raises(KeyboardInterrupt):
         tiny.run("static", tmp_path / "run")
     monkeypatch.undo()
