@@ -30,7 +30,8 @@ from torch.autograd.function import once_differentiable
 
 Sums = Callable[[Tensor], tuple[Tensor, Tensor]]
 BLOCK = 64  # scores that share a maximum where the start is sought
-NEWTON = 12  # passes after which only bisection is left, so that the end is certain
+NEWTON = 12  # passes after which only bisection is left
+PASSES = 100  # enough for bisection between any finite scores
 
 
 def soft_top_k(scores: Tensor, k: float | Tensor, alpha: float = 2.0, mask: Tensor | None = None) -> Tensor:
@@ -132,7 +133,7 @@ def solve(sums: Sums, k: Tensor, low: Tensor, high: Tensor, offset: Tensor) -> t
     """
     tolerance = 1e-6 if offset.dtype == torch.float32 else 1e-13
     unit = 2 * torch.finfo(offset.dtype).eps
-    offset, passes = torch.minimum(torch.maximum(offset, low), high), 0
+    offset, passes = offset.clamp(low, high), 0
     while True:
         total, slope = sums(offset)
         passes += 1
@@ -141,7 +142,7 @@ def solve(sums: Sums, k: Tensor, low: Tensor, high: Tensor, offset: Tensor) -> t
         low, high = torch.where(total < k, offset, low), torch.where(total < k, high, offset)
         close = (newton - offset).abs() <= unit * offset.abs()
         done = ~(error.abs() > tolerance) | close | (high - low <= unit * offset.abs())
-        if bool(done.all()):
+        if bool(done.all()) or passes == PASSES:
             return offset, slope
         trusted = (newton > low) & (newton < high) & (passes < NEWTON)
         offset = torch.where(done, offset, torch.where(trusted, newton, (low + high) / 2))
@@ -159,9 +160,7 @@ class _SoftTopK(torch.autograd.Function):
     def forward(context: Any, scores: Tensor, k: Tensor, alpha: float, mask: Tensor | None) -> Tensor:  # noqa: ANN401
         log_p = torch.empty_like(scores)
         for rows in _row_groups(scores):
-            z = scores[rows] * alpha  # (b, N)
-            keep = None if mask is None else mask[rows]
-            log_p[rows] = F.logsigmoid(_masked(z, keep, -math.inf) + _offsets(z, k[rows], keep)[:, None])
+            log_p[rows] = F.logsigmoid(_shifted(scores[rows] * alpha, k[rows], None if mask is None else mask[rows]))
         context.save_for_backward(log_p)
         context.alpha = alpha
         return log_p
@@ -180,20 +179,22 @@ class _SoftTopK(torch.autograd.Function):
         return out, None, None, None
 
 
-def _offsets(z: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """θ (b,) of a few rows of scores (b, N)."""
+def _shifted(z: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """Z + θ of a few rows of scores (b, N)."""
     live = torch.full_like(k, z.shape[1]) if mask is None else mask.sum(1)
     below = _masked(z, mask, -math.inf)
     low, high = bracket(_masked(z, mask, math.inf).amin(1), below.amax(1), k, live)
+    width = math.ceil(float(k.max()))
+    first = start(block_maxima(below, width, block_size(z.shape[1], width)), k).clamp(low, high)
+    below += first[:, None]  # the scores that matter are now near 0, where fp32 is finest
     room = torch.empty_like(z)
 
     def sums(offset: Tensor) -> tuple[Tensor, Tensor]:
         p = torch.add(below, offset[:, None], out=room).sigmoid_()
         return p.sum(1).double(), variance(p).sum(1).double()
 
-    width = math.ceil(float(k.max()))
-    top = block_maxima(below, width, block_size(z.shape[1], width))
-    return solve(sums, k, low, high, start(top, k))[0]
+    rest, _ = solve(sums, k, low - first, high - first, torch.zeros_like(first))
+    return below.add_(rest[:, None])
 
 
 def _masked(z: Tensor, mask: Tensor | None, fill: float) -> Tensor:

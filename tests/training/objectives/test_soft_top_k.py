@@ -128,6 +128,24 @@ def test_fp32_sums_to_k_and_nan_stays_nan():
     assert soft_top_k(s, 5)[0].isnan().all() and not soft_top_k(s, 5)[1:].isnan().any()
 
 
+def test_fp32_is_as_good_far_from_zero():
+    s = scores(4, 3000, dtype=torch.float32) + 4096  # whole multiples of 2^-11
+    torch.testing.assert_close(soft_top_k(s, 5).exp(), bisected(s.double(), 5, 2.0, 64).float(), atol=1e-6, rtol=0)
+
+
+def test_a_row_of_which_few_are_live_starts_inside_its_bracket():
+    """Blocks without a live score have no maximum."""
+    s, mask = scores(2, 5000), torch.zeros(2, 5000, dtype=torch.bool)
+    mask[:, 100:110] = True
+    torch.testing.assert_close(soft_top_k(s, 5, 2.0, mask).exp(), bisected(s, 5, 2.0, 64, mask), atol=1e-9, rtol=0)
+
+
+def test_infinite_scores_end():
+    s = scores(2, 30)
+    s[0, 3] = math.inf
+    assert not soft_top_k(s, 5)[1].isnan().any()
+
+
 @pytest.mark.parametrize(("n", "spread"), [(4_000, 6.0), (131_072, 6.0), (131_072, 1.5)])
 def test_a_few_passes_suffice(n, spread):
     """Random scores of a cosine at temperature 0.05, of which a few are far ahead."""
