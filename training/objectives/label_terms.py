@@ -36,7 +36,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from retriever.training.objectives.pairs import Pairs
-from retriever.training.objectives.soft_top_k import block_maxima, block_size, bracket, budget, solve, start, variance
+from retriever.training.objectives.soft_top_k import (
+    block_maxima,
+    block_size,
+    bracket,
+    budget,
+    per_row,
+    solve,
+    start,
+    variance,
+)
 
 Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
 
@@ -152,7 +161,7 @@ class SoftTopK(Term):
     """Minus the log-probability of the positives in the soft top k."""
 
     def __init__(self, rows: Tensor, k: float | Tensor, alpha: float, labels: int) -> None:
-        self.k, self.alpha = torch.as_tensor(k, dtype=torch.float64, device=rows.device), alpha
+        self.k, self.alpha = per_row(k, rows), alpha
         self.width = math.ceil(float(self.k.max()))
         self.block = block_size(labels, self.width)
         self.low, self.high = torch.full_like(rows, math.inf), torch.full_like(rows, -math.inf)

@@ -84,10 +84,18 @@ def soft_top_k_loss(
 
 def budget(k: float | Tensor, live: Tensor) -> Tensor:
     """The k of each row, (B,) in fp64, after checking that 0 < k < n for the live scores n, (B,)."""
-    rows = torch.as_tensor(k, dtype=torch.float64, device=live.device).expand(len(live))
+    rows = per_row(k, live)
     if not bool(((rows > 0) & (rows < live)).all()):
         raise ValueError(f"k must lie between 0 and the live scores of a row, of which one has {int(live.min())}.")
     return rows
+
+
+def per_row(k: float | Tensor, like: Tensor) -> Tensor:
+    """The k of each row, (B,) in fp64, on the device of another tensor (B,)."""
+    rows = torch.as_tensor(k, dtype=torch.float64, device=like.device)
+    if rows.dim() and rows.shape != like.shape:
+        raise ValueError(f"k has shape {tuple(rows.shape)}; it must be a number or one for each of {len(like)} rows.")
+    return rows.expand(like.shape)
 
 
 def bracket(low: Tensor, high: Tensor, k: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:

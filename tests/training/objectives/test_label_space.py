@@ -318,6 +318,7 @@ def test_chunks_fit_the_cache():
         ({"temperature": 0.0}, "temperature, alpha and chunk"),
         ({"chunk": 0}, "temperature, alpha and chunk"),
         ({"terms": "soft_top_k", "k": 37}, "k must lie between 0 and the live scores"),
+        ({"terms": "soft_top_k", "k": torch.ones(5)}, "one for each of 6 rows"),
         ({"labels": torch.ones(3, 4)}, "must be .B, D. and .L, D."),
         ({"labels": torch.ones(3, 5)}, "a positive pair has row . or label 36"),
         ({"excluded": Pairs.of(torch.tensor([6]), torch.tensor([0]))}, "an? excluded pair has row 6"),

@@ -199,5 +199,7 @@ def test_k_must_leave_a_choice(k):
 def test_wrong_settings_are_named():
     with pytest.raises(ValueError, match="mask has shape"):
         soft_top_k(scores(2, 6), 2, mask=torch.ones(6, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="one for each of 2 rows"):
+        soft_top_k(scores(2, 6), torch.tensor([1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match="alpha is 0"):
         soft_top_k(scores(2, 6), 2, alpha=0)
