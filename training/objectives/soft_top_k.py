@@ -141,19 +141,23 @@ def solve(sums: Sums, k: Tensor, low: Tensor, high: Tensor, offset: Tensor) -> t
     """
     tolerance = 1e-6 if offset.dtype == torch.float32 else 1e-13
     unit = 2 * torch.finfo(offset.dtype).eps
-    offset, passes = offset.clamp(low, high), 0
-    while True:
+    offset = offset.clamp(low, high)
+    for number in range(PASSES):
         total, slope = sums(offset)
-        passes += 1
         error = (total / k).log()
+        far = error.abs() > tolerance
+        if not bool(far.any()):
+            break
+        under = error < 0
+        low, high = torch.where(under, offset, low), torch.where(under, high, offset)
         newton = (offset - error * total / slope).to(offset.dtype)
-        low, high = torch.where(total < k, offset, low), torch.where(total < k, high, offset)
-        close = (newton - offset).abs() <= unit * offset.abs()
-        done = ~(error.abs() > tolerance) | close | (high - low <= unit * offset.abs())
-        if bool(done.all()) or passes == PASSES:
-            return offset, slope
-        trusted = (newton > low) & (newton < high) & (passes < NEWTON)
-        offset = torch.where(done, offset, torch.where(trusted, newton, (low + high) / 2))
+        trusted = (newton >= low) & (newton <= high) if number < NEWTON else torch.zeros_like(under)
+        target = torch.where(trusted, newton, (low + high) / 2)
+        far &= (target - offset).abs() > unit * offset.abs()
+        if not bool(far.any()):
+            break
+        offset = torch.where(far, target, offset)
+    return offset, slope
 
 
 def variance(p: Tensor) -> Tensor:
