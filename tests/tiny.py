@@ -10,6 +10,7 @@ import numpy as np
 
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
+from retriever.data.xmc_points import XmcDataset, XmcLabels, XmcPoints, build_targets
 from retriever.training.api import train
 
 COMMON = {"lr": 0.05, "every": 4, "queries": 12, "pool": 50, "log_every": 3, "size": 16}
@@ -26,7 +27,15 @@ MOCO = (
 SENTENCES = {"mix": {"same": 1.0}, "positives": 2, "window": 16}
 HEAD = {"projection": "mlp", "whiten": "group", "groups": 4, "statistics_gradient": True}
 WHITENED = (SMALL[0], {**SMALL[1], "lr": 0.01, "symmetric": False, "views": SENTENCES, "head": HEAD, "dropout": 0.2})
-RECIPES = {"static": STATIC, "last": LAST, "small": SMALL, "moco": MOCO, "whitened": WHITENED}
+LABELS = (
+    "dexml-cpu",
+    {
+        **{key: COMMON[key] for key in ("lr", "every", "log_every", "size")},
+        **{"steps": 14, "warmup": 2, "dimension": 16, "candidates": "shortlist", "refresh": 5, "depth": 4},
+        "positives": "one",
+    },
+)
+RECIPES = {"static": STATIC, "last": LAST, "small": SMALL, "moco": MOCO, "whitened": WHITENED, "labels": LABELS}
 
 
 def corpus(documents=150):
@@ -37,11 +46,31 @@ def corpus(documents=150):
     return Corpus.of([Document(str(i), "", f"{text[:30]}. {text}") for i, text in enumerate(texts)], name="tiny")
 
 
+def points(count=120, labels=20):
+    """Points about one or two of the topics, each of which is two labels, with words the points do not share."""
+    random = np.random.default_rng(1)
+    texts, rows, columns = [], [], []
+    for row in range(count):
+        topics = random.choice(labels // 2, random.integers(1, 3), replace=False)
+        texts.append(" ".join(f"t{topic}w{word}" for topic in topics for word in random.integers(0, 30, 8)))
+        found = [2 * topic + half for topic in topics for half in (0, 1)]
+        rows += [row] * len(found)
+        columns += found
+    targets = build_targets(rows, columns, [1.0] * len(rows), (count, labels))
+    named = XmcLabels(
+        [f"l{label}" for label in range(labels)], [f"l{label}x t{label // 2}y" for label in range(labels)]
+    )
+    filtered = np.array([[0, label] for label in range(labels) if not targets[0, label]][:2], np.int64)
+    return XmcDataset("tiny", named, XmcPoints([str(row) for row in range(count)], texts, targets, filtered))
+
+
 def run(family, output, **options):
-    """Train the family's recipe on the tiny corpus."""
+    """Train the family's recipe on the tiny corpus, or on the tiny points."""
     name, overrides = RECIPES[family]
     changes = {**overrides, **options.pop("overrides", {})}
-    return train(name, corpus(), output, device="cpu", processes=1, **changes, **options)
+    return train(
+        name, points() if name == "dexml-cpu" else corpus(), output, device="cpu", processes=1, **changes, **options
+    )
 
 
 def weights(folder):

@@ -25,6 +25,8 @@ from accelerate import Accelerator
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.labelled import Labelled, open_labelled
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
+from retriever.data.xmc import load_xmc
+from retriever.data.xmc_points import XmcDataset
 from retriever.encoder import Encoder
 from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
 from retriever.files import write_atomically
@@ -32,10 +34,12 @@ from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.adapt import adapt
 from retriever.training.checkpoint import remove_checkpoints
+from retriever.training.contrast_step import ContrastStep
 from retriever.training.curve import draw_curve
 from retriever.training.examples import CorpusExamples
 from retriever.training.outcome import Outcome, scores_of, write_outcome
 from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
+from retriever.training.prepare_points import prepare_points, texts_of
 from retriever.training.ranking import ask_teachers
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
 from retriever.training.recipebook import load_recipe, to_yaml
@@ -45,7 +49,8 @@ from retriever.training.view_examples import draw_examples, render
 
 RECIPE, CURVE, MARK = "recipe.yaml", "curve.png", "modules.json"
 
-Data: TypeAlias = Corpus | Labelled | str | Path
+Data: TypeAlias = Corpus | Labelled | XmcDataset | str | Path
+Given: TypeAlias = list[Corpus] | Labelled | XmcDataset
 
 
 def train(
@@ -93,8 +98,8 @@ def train(
     with parallel.main_first():
         if parallel.rank() == 0:
             _claim(folder, chosen, resume, overwrite)
-    given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, str, Path)) else data)
-    corpus = given.documents if isinstance(given, Labelled) else join(given)
+    given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, XmcDataset, str, Path)) else data)
+    corpus = _texts(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
     if chosen.distil is not None:
         encoder, outcome = adapt(corpus, encoder, chosen, folder, reporter), Outcome(chosen.schedule.steps)
@@ -109,7 +114,7 @@ def train(
 
 def _train(
     encoder: Encoder,
-    given: list[Corpus] | Labelled,
+    given: Given,
     chosen: Recipe,
     folder: Path,
     resume: bool,
@@ -119,11 +124,14 @@ def _train(
     """Train an encoder in place."""
     if isinstance(given, Labelled):
         prepared = prepare_labelled(given, encoder, chosen, processes, reporter)
+    elif isinstance(given, XmcDataset):
+        prepared = prepare_points(given, encoder, chosen, reporter)
     else:
         prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared, chosen, folder)
-    if chosen.ranking is not None and not isinstance(given, Labelled):
+    if chosen.ranking is not None:
+        assert isinstance(given, list) and isinstance(trainer.work, ContrastStep)
         trainer.work.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
     if trainer.batch < chosen.batch.size:
         reporter.note(
@@ -157,7 +165,7 @@ def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Report
         DataError: The corpus is missing, mangled or too small.
     """
     corpora = open_data(settings, data)
-    if settings.views is None or isinstance(corpora, Labelled):
+    if settings.views is None or not isinstance(corpora, list):
         raise RecipeError("The recipe has no section views, and draws no pairs from a corpus to look at.")
     encoder = build_encoder(settings, join(corpora), None, reporter)
     prepared = prepare(corpora, encoder, settings, None, reporter)
@@ -167,26 +175,39 @@ def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Report
     return render(draw_examples(prepared.examples.store, rows, settings.views, tokenizer, count, settings.seed))
 
 
-def open_data(settings: Recipe, data: Sequence[Data]) -> list[Corpus] | Labelled:
-    """What a recipe trains on: corpora, or labelled queries.
+def open_data(settings: Recipe, data: Sequence[Data]) -> Given:
+    """What a recipe trains on: corpora, labelled queries, or points and their labels.
 
     Raises:
         RecipeError: The recipe trains on the other kind.
         DataError: The data cannot be read.
     """
-    labelled = [part for part in data if isinstance(part, Labelled)]
+    if settings.label_space is not None:
+        if len(data) != 1 or isinstance(data[0], (Corpus, Labelled)):
+            raise RecipeError(
+                "The recipe has a section label_space: it trains on one data set of points and labels, such as an XMC "
+                "folder or a .jsonl file of text and labels."
+            )
+        return data[0] if isinstance(data[0], XmcDataset) else load_xmc(data[0])
+    if any(isinstance(part, XmcDataset) for part in data):
+        raise RecipeError("The recipe has no section label_space: it does not train on points and labels.")
     if settings.labels is None:
-        if labelled:
+        if any(isinstance(part, Labelled) for part in data):
             raise RecipeError("The recipe has no section labels: it trains on a corpus, not on labelled queries.")
-        return [
-            part if isinstance(part, Corpus) else open_corpus(part) for part in data if not isinstance(part, Labelled)
-        ]
+        return [part if isinstance(part, Corpus) else open_corpus(part) for part in data]  # type: ignore[arg-type]
     if len(data) != 1 or isinstance(data[0], Corpus):
         raise RecipeError(
             "The recipe has a section labels: it trains on one source of labelled queries, such as a BEIR folder or a "
             ".jsonl file of query, positive and negative."
         )
-    return data[0] if isinstance(data[0], Labelled) else open_labelled(data[0])
+    return data[0] if isinstance(data[0], Labelled) else open_labelled(data[0])  # type: ignore[arg-type]
+
+
+def _texts(given: Given) -> Corpus:
+    """The texts a vocabulary is learnt from."""
+    if isinstance(given, Labelled):
+        return given.documents
+    return texts_of(given) if isinstance(given, XmcDataset) else join(given)
 
 
 def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter: Reporter) -> Encoder:

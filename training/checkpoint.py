@@ -38,6 +38,7 @@ class State:
     momentum: dict[str, Tensor] = field(default_factory=dict)  # weights of the momentum encoder, if there is one
     queue: dict[str, Tensor] = field(default_factory=dict)  # keys remembered, if any are
     head: dict[str, Tensor] = field(default_factory=dict)  # weights of the training head, if it has any
+    kept: dict[str, Tensor] = field(default_factory=dict)  # shortlists or vectors of labels, if any are
     data: str = ""  # fingerprint of the tokens trained on
 
 

@@ -60,8 +60,8 @@ class ContrastStep:
         self.ranking: Teachers | None = None
         self.tokens = 0
 
-    def begin(self) -> None:
-        """Once before each update: the momentum encoder follows."""
+    def begin(self, step: int) -> None:
+        """Before each update: the momentum encoder follows."""
         if self.momentum is not None:
             self.momentum.update(self.encoder.stack)
 

@@ -21,6 +21,7 @@ from retriever.errors import DataError, RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.examples import CorpusExamples, Examples, LabelledExamples
+from retriever.training.points import PointExamples
 from retriever.training.recipe import Mixing, Recipe
 from retriever.training.sampler import ORDER, generator
 from retriever.training.selection import Judge, hold_out, hold_out_queries
@@ -45,7 +46,7 @@ class Prepared:
         tokens: Tokens trained on.
     """
 
-    examples: Examples
+    examples: Examples | PointExamples
     sources: list[Ids]
     shares: list[float] | None
     held_out: Judge | None

@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 from retriever.encoder.static import Frequency
 from retriever.encoder.template import check_template
 from retriever.encoder.transformer import PoolingName
+from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives import Link
 from retriever.training.section import Count, Positive, Section, Share
+from retriever.training.selection_settings import OF_LABELS, Selection
 from retriever.training.view_settings import Views
 from retriever.training.whitening import Solver
 
@@ -241,54 +243,6 @@ class Schedule(Section):
         return self
 
 
-Measure = Literal["recall@10", "recall@100", "mrr@10", "ndcg@10", "align_uniform", "spearman"]
-
-
-class Selection(Section):
-    """Which step's weights are kept: the best on known-item queries held out of the corpus itself, or on sentences."""
-
-    every: Count = Field(100, description="steps between evaluations; a checkpoint is written at each")
-    queries: Annotated[int, Field(ge=0)] = Field(500, description="held-out documents, or texts; 0 keeps the last step")
-    pool: Count = Field(10_000, description="further documents that compete with them")
-    metric: Measure = Field(
-        "mrr@10", description="of queries, or align_uniform: minus alignment and uniformity of held-out texts"
-    )
-    sts: str | None = Field(
-        None, description="an STS folder: spearman on its STS-B dev is the metric instead, and nothing is held out"
-    )
-    keep: Literal["best", "last"] = Field(
-        "best", description="the best step; or the last one, unless the best is ahead of it beyond the noise of queries"
-    )
-    patience: Count | None = Field(None, description="stop after this many evaluations without a better score")
-    average: tuple[Share, ...] = Field(
-        (), description="shares of the trained weights to average with those before training; the best is kept"
-    )
-    fallback: Share = Field(
-        0.5, description="the share of them where there is nothing, or no title or sentence, to choose by"
-    )
-
-    @property
-    def measure(self) -> Measure:
-        """The metric that chooses."""
-        return self.metric if self.sts is None else "spearman"
-
-    @property
-    def of_queries(self) -> bool:
-        """Whether the metric is a mean over queries, which has a noise."""
-        return "@" in self.measure
-
-    @model_validator(mode="after")
-    def _measurable(self) -> Selection:
-        if self.measure == "spearman" and self.sts is None:
-            raise ValueError("metric spearman needs sentence pairs: set sts to a folder that holds STS-B instead.")
-        if not self.of_queries and (self.keep == "last" or self.average):
-            raise ValueError(
-                f"keep: last and average look at the noise of queries, and {self.measure} has none; set keep to best "
-                "and average to []."
-            )
-        return self
-
-
 class Recipe(Section):
     """Every setting of a training run."""
 
@@ -300,6 +254,7 @@ class Recipe(Section):
     views: Views | None = Field(None, description="for training on a corpus")
     labels: Labels | None = Field(None, description="for training on labelled queries")
     distil: Distil | None = Field(None, description="for adapting a pretrained encoder to a corpus")
+    label_space: LabelSpace | None = Field(None, description="for training on points and their labels")
     mixing: Mixing = Mixing.model_validate({})
     objective: Objective
     head: Head | None = Field(None, description="null: the loss compares the encoder's own vectors")
@@ -313,10 +268,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        if sum(section is not None for section in (self.views, self.labels, self.distil)) != 1:
+        if sum(section is not None for section in (self.views, self.labels, self.distil, self.label_space)) != 1:
             raise ValueError(
-                "give either the section views, to train on a corpus, or labels, to train on queries, or distil, to "
-                "adapt a pretrained encoder to a corpus."
+                "give either the section views, to train on a corpus, or labels, to train on queries, or label_space, "
+                "to train on points and their labels, or distil, to adapt a pretrained encoder to a corpus."
             )
         if self.distil is not None and self.encoder.family != "pretrained":
             raise ValueError(f"distil adapts a pretrained encoder, not one of the family {self.encoder.family}.")
@@ -328,6 +283,7 @@ class Recipe(Section):
         self._fits_selection()
         self._fits_terms()
         self._fits_head()
+        self._fits_label_space()
         if self.ranking is not None and self.views is None:
             raise ValueError("ranking orders the texts of a batch by their views; it needs the section views.")
         return self
@@ -341,6 +297,19 @@ class Recipe(Section):
             raise ValueError(
                 "selection.metric align_uniform draws two views of a text, and needs the section views; set "
                 "selection.sts, or a metric of queries such as ndcg@10."
+            )
+
+        if self.label_space is not None and self.selection.measure not in (*OF_LABELS, "spearman"):
+            raise ValueError(
+                f"label_space is measured on points, not by {self.selection.measure}; set selection.metric to one of "
+                f"{', '.join(OF_LABELS)}."
+            )
+        if self.label_space is not None and (self.selection.keep == "last" or self.selection.average):
+            raise ValueError("label_space keeps the best step; set selection.keep to best and average to [].")
+        if self.label_space is None and self.selection.measure in ("p@1", "p@3", "p@5", "ndcg@5"):
+            raise ValueError(
+                f"selection.metric {self.selection.measure} is measured on points with labels; set it to one of "
+                "queries, such as ndcg@10."
             )
 
     def _fits_terms(self) -> None:
@@ -372,3 +341,12 @@ class Recipe(Section):
                 "head cannot follow a momentum encoder or fill a queue: whitened vectors of two batches cannot be "
                 "compared; set negatives.queue to 0 and negatives.momentum to null."
             )
+
+    def _fits_label_space(self) -> None:
+        if self.label_space is None:
+            return
+        negatives, objective = self.negatives, self.objective
+        if self.head is not None or negatives.queue or negatives.momentum is not None or not negatives.in_batch:
+            raise ValueError("label_space contrasts points with labels; leave the sections head and negatives out.")
+        if objective.symmetric or objective.terms != "joint" or objective.link != "all":
+            raise ValueError("label_space has its own losses; of the objective it reads the temperature alone.")

@@ -98,12 +98,14 @@ def _plain(value: Any, text: str) -> Any:  # noqa: ANN401 — any YAML value
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 — any YAML value
-    """Set a key, named by its path or by its unique last part."""
+    """Set a key, named by its path or by its last part, which must be unique among the sections the recipe has."""
     known = _paths(Recipe, values)
     matches = [path for path in known if path == key] or [path for path in known if path.endswith(f".{key}")]
     if not matches:  # an entry of a mapping, such as mixing.weights.NAME
         parent, _, entry = key.rpartition(".")
         matches = [f"{path[:-1]}{entry}" for path in known if f".{path}".endswith(f".{parent}.*")]
+    if len(matches) > 1:
+        matches = [path for path in matches if path.split(".")[0] in values] or matches
     if len(matches) > 1:
         raise RecipeError(f"The key {key} is in several places; choose {' or '.join(matches)}.")
     if not matches:

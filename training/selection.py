@@ -20,8 +20,8 @@ from retriever.data.labelled import Labelled
 from retriever.data.ragged import Ragged, concatenate
 from retriever.data.tokens import TokenStore
 from retriever.encoder import Encoder
-from retriever.training.recipe import Selection
 from retriever.training.sampler import ORDER, generator
+from retriever.training.selection_settings import Selection
 from retriever.training.views import prepend
 
 BLOCK = 256  # queries scored at a time

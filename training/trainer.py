@@ -3,7 +3,8 @@
 Update t is a function of the state before it and of (seed, t):
 
 1. pick the examples of the batch (:mod:`retriever.training.sampler`),
-2. find the gradient of their loss (:mod:`retriever.training.contrast_step`),
+2. find the gradient of their loss (:mod:`retriever.training.contrast_step`, or :mod:`retriever.training.label_step`
+   where texts have labels),
 3. add the gradients of all processes, clip, set the learning rate, step the optimizers.
 
 Every ``selection.every`` updates, and before the first, the encoder is evaluated
@@ -36,7 +37,9 @@ from retriever.training.checkpoint import State, load_checkpoint, save_checkpoin
 from retriever.training.contrast_step import ContrastStep
 from retriever.training.diagnostics import diagnose
 from retriever.training.keeping import keep_share, keep_step, weights_of
+from retriever.training.label_step import LabelStep
 from retriever.training.optimizers import build_optimizers, clip
+from retriever.training.points import PointExamples
 from retriever.training.prepare import Prepared
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import bounded, rate
@@ -71,7 +74,11 @@ class Trainer:
         self.batch = _batch_size(recipe.batch.size, min(sizes) if recipe.mixing.single else self.count)
         self.recipe = bounded(recipe, self.count, self.batch)
         self.sampler = sampler.Sampler(data.sources, self.batch, recipe.seed, data.shares, recipe.mixing.single)
-        self.work = ContrastStep(encoder, data.examples, self.sampler, self.recipe)
+        self.work: ContrastStep | LabelStep
+        if isinstance(data.examples, PointExamples):
+            self.work = LabelStep(encoder, data.examples, self.sampler, self.recipe)
+        else:
+            self.work = ContrastStep(encoder, data.examples, self.sampler, self.recipe)
         self.optimizers = build_optimizers(self.work.trained, recipe.optimizer)
         self.state = State(data=f"{data.examples.fingerprint} {self.count}")
         self.start = weights_of(encoder) if recipe.selection.average else {}  # built anew by a run that resumes
@@ -138,7 +145,7 @@ class Trainer:
         """One optimizer step; returns what was logged, if this step is logged."""
         recipe, step = self.recipe, self.state.step
         self.encoder.stack.train()
-        self.work.begin()
+        self.work.begin(step)
         total = 0.0
         for part in range(recipe.batch.accumulate):
             loss, queries, documents = self.work.gradient(step * recipe.batch.accumulate + part)

@@ -15,12 +15,13 @@ from retriever.cli.show import RichReporter, print_json
 if TYPE_CHECKING:
     from retriever.data.corpus import Corpus
     from retriever.data.labelled import Labelled
+    from retriever.data.xmc_points import XmcDataset
     from retriever.training.recipe import Recipe
     from retriever.training.seeds import SeedRuns
 
 DATA_HELP = (
     f"{options.DATA_HELP} Several --data are mixed. For a recipe with labels: a BEIR folder with judgments, or a file "
-    "of query, positive and negative."
+    "of query, positive and negative. With label_space: an XMC folder, or a file of text and labels."
 )
 
 
@@ -59,6 +60,7 @@ def train(
     retriever train contriever-cpu --data notes.jsonl --output model
     """
     from retriever.data.labelled import open_labelled
+    from retriever.data.xmc import load_xmc
     from retriever.training.api import preview
     from retriever.training.recipebook import load_recipe, to_yaml
 
@@ -71,12 +73,15 @@ def train(
     options.use_threads(threads)
     reporter = RichReporter(quiet or json or os.environ.get("RANK", "0") != "0")  # one process of several speaks
     fields = (text_field, title_field, id_field)
-    given: list[Corpus | Labelled] = [
-        open_labelled(source, split=split, corpus=corpus, skip_bad_lines=skip_bad_lines)
-        if settings.labels
-        else options.read_corpus(source, *fields, skip_bad_lines, split, streaming)
-        for source in data
-    ]
+
+    def read(source: str) -> Corpus | Labelled | XmcDataset:
+        if settings.label_space:
+            return load_xmc(source)
+        if settings.labels:
+            return open_labelled(source, split=split, corpus=corpus, skip_bad_lines=skip_bad_lines)
+        return options.read_corpus(source, *fields, skip_bad_lines, split, streaming)
+
+    given = [read(source) for source in data]
     if show_pairs:
         typer.echo(preview(settings, given, show_pairs, reporter))
         return
@@ -86,7 +91,12 @@ def train(
 
 
 def _run(
-    settings: Recipe, given: list[Corpus | Labelled], output: Path, seeds: int | None, json: bool, how: dict[str, Any]
+    settings: Recipe,
+    given: list[Corpus | Labelled | XmcDataset],
+    output: Path,
+    seeds: int | None,
+    json: bool,
+    how: dict[str, Any],
 ) -> None:
     """Train once or with several seeds, and print what came of it."""
     from retriever.training.api import train as run
@@ -128,7 +138,7 @@ def _print_seeds(runs: SeedRuns, json: bool) -> None:
 
 
 def _note_end(
-    given: list[Corpus | Labelled], source: str, output: Path, seeds: int | None, reporter: RichReporter
+    given: list[Corpus | Labelled | XmcDataset], source: str, output: Path, seeds: int | None, reporter: RichReporter
 ) -> None:
     """What reading the data dropped, and where to go from here."""
     from retriever.data.corpus import Corpus
