@@ -8,7 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from retriever.training.objectives import Pairs, contrast, label_space_loss, sample_positives, soft_top_k_loss
+from retriever.training.objectives import (
+    Pairs,
+    contrast,
+    label_space_loss,
+    label_terms,
+    sample_positives,
+    soft_top_k_loss,
+)
 from retriever.training.objectives.label_space import TERMS, chunk_size
 
 MIXTURE = {"decoupled": 1.0, "soft_top_k": 0.5}
@@ -253,6 +260,15 @@ def test_extreme_scores_are_finite():
     for terms in LOSSES:
         for result in gradients(label_space_loss(queries, vectors, positives, terms, chunk=9), vectors):
             assert result.isfinite().all()
+
+
+def test_a_saturated_row_divides_by_no_zero(monkeypatch):
+    """Its V underflows."""
+    monkeypatch.setattr(label_terms, "solve", lambda sums, k, low, high, offset: (high, torch.zeros_like(k)))
+    vectors = torch.linspace(-300, 300, 40)[:, None].requires_grad_()
+    positives = Pairs.of(torch.tensor([0]), torch.tensor([0]))
+    loss, gradient = gradients(label_space_loss(torch.ones(1, 1), vectors, positives, "soft_top_k"), vectors)
+    assert loss.isfinite() and gradient.isfinite().all()
 
 
 def test_a_nan_is_not_hidden():
