@@ -157,8 +157,8 @@ class LabelStep:
 
 def _shard(candidates: Ids, rank: int, world: int) -> tuple[int, Ids]:
     """The part of the candidates that is one process', and where it begins."""
-    width = -(-len(candidates) // world)
-    return rank * width, candidates[rank * width :][:width]
+    first, last = (len(candidates) * place // world for place in (rank, rank + 1))
+    return first, candidates[first:last]
 
 
 def _on(pairs: Pairs, device: torch.device) -> Pairs:
