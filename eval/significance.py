@@ -1,7 +1,8 @@
 """How sure: bootstrap intervals and paired randomisation tests over queries.
 
-Interval. 1. Draw Q queries with replacement from the Q queries. 2. Take the mean of their scores. 3. Repeat; the middle
-95 % of these means is the interval (Efron's percentile bootstrap). All columns of a score matrix share the draws.
+Interval. 1. Draw Q queries with replacement from the Q queries. 2. Take the mean of their scores, or the ratio of two
+means. 3. Repeat; the middle 95 % of these is the interval (Efron's percentile bootstrap). All columns of a score matrix
+share the draws.
 
 Test. 1. Under the null hypothesis the two systems are exchangeable on every query, so each difference a − b could as
 well have had the other sign. 2. Flip signs at random. 3. The p-value is the share of flips whose mean difference is at
@@ -26,12 +27,19 @@ ROUNDING = 1e-12  # relative; two flips with equal means in exact arithmetic mus
 
 
 def bootstrap_intervals(
-    values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: npt.ArrayLike,
+    over: npt.ArrayLike | None = None,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Array:
-    """Percentile bootstrap intervals of several means over the same queries.
+    """Percentile bootstrap intervals of several means over the same queries, or of ratios of means.
 
     Args:
         values: Scores (Q, M): one row a query, one column a metric.
+        over: Denominators (Q, M), at least 0, of metrics that are a mean of scores over a mean of these; a ratio
+            counts as 0 where all denominators drawn are 0.
         confidence: Share of the resampled means inside the interval, between 0 and 1.
         resamples: Number of resamples.
         seed: Seed of the draws.
@@ -43,6 +51,7 @@ def bootstrap_intervals(
         DataError: There are no queries, or a score is not finite.
     """
     scores = _checked(values, dimensions=2)  # (Q, M)
+    below = None if over is None else _checked(over, dimensions=2)  # (Q, M)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}: give 0.95 for a 95 % interval.")
     rng = np.random.default_rng(seed)
@@ -52,7 +61,8 @@ def bootstrap_intervals(
         drawn = rng.integers(queries, size=(size, queries))
         drawn += np.arange(size)[:, None] * queries
         counts = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
-        means.append(counts @ scores / queries)  # (size, M)
+        totals = queries if below is None else counts @ below
+        means.append(counts @ scores / np.where(totals, totals, 1.0))  # (size, M)
     tail = (1 - confidence) / 2
     ends: Array = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0).T  # (M, 2)
     return ends

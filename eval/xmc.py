@@ -2,7 +2,7 @@
 
 1. Rank the labels for each point (:mod:`retriever.eval.xmc_ranking`): dense, by BM25, or by both.
 2. Points without labels are left out unless they are asked for, and then count as 0.
-3. Score (:mod:`retriever.eval.xmc_metrics`), with the label frequencies of the training points. Intervals resample the
+3. Score (:mod:`retriever.data.xmc_metrics`), with the label frequencies of the training points. Intervals resample the
    points and take the ratio of means anew; all rankings share the draws.
 4. Groups of labels: each of head, torso and tail holds about a third of the training pairs, the most frequent labels
    in the head; labels without a training point are zero-shot. Scores of a group count its labels alone as the truth,
@@ -23,12 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from retriever.data.xmc_points import XmcDataset, XmcPoints, build_targets, label_frequency, split_validation
-from retriever.encoder.encoder import Encoder, Similarity
-from retriever.errors import DataError
-from retriever.eval.significance import paired_randomisation
-from retriever.eval.sts_bootstrap import percentiles
-from retriever.eval.xmc_metrics import (
+from retriever.data.xmc_metrics import (
     Array,
     Ratio,
     Rows,
@@ -38,6 +33,10 @@ from retriever.eval.xmc_metrics import (
     propensity_constants,
     recall,
 )
+from retriever.data.xmc_points import XmcDataset, XmcPoints, build_targets, label_frequency, split_validation
+from retriever.encoder.encoder import Encoder, Similarity
+from retriever.errors import DataError
+from retriever.eval.significance import bootstrap_intervals, paired_randomisation
 from retriever.eval.xmc_ranking import Mode, rank_labels
 
 DEPTH = 100  # recall@100 looks this deep
@@ -229,19 +228,16 @@ def _intervals(
     ratios: Mapping[str, Mapping[str, Ratio]], resamples: int, seed: int
 ) -> dict[str, dict[str, list[float]]]:
     """Percentiles of the ratios of means over points drawn with replacement."""
+    if not resamples:
+        return {}
     names = [(mode, metric) for mode, of_mode in ratios.items() for metric in of_mode]
-    above = np.column_stack([ratios[mode][metric].numerators for mode, metric in names])  # (Q, M)
-    below = np.column_stack([ratios[mode][metric].denominators for mode, metric in names])  # (Q, M)
-    rng, points = np.random.default_rng(seed), len(above)
-    drawn = np.empty((resamples, len(names)))
-    for resample in range(resamples):
-        counts = np.bincount(rng.integers(points, size=points), minlength=points).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            drawn[resample] = (counts @ above) / (counts @ below)
-    found: dict[str, dict[str, list[float]]] = {mode: {} for mode in ratios} if resamples else {}
-    for column, (mode, metric) in enumerate(names):
-        if (ends := percentiles(drawn[:, column])) is not None:
-            found[mode][metric] = ends
+    above, below = (
+        np.column_stack([getattr(ratios[mode][metric], part) for mode, metric in names]) for part in Ratio._fields
+    )  # (Q, M)
+    ends = bootstrap_intervals(above, below, resamples=resamples, seed=seed).tolist()
+    found: dict[str, dict[str, list[float]]] = {mode: {} for mode in ratios}
+    for (mode, metric), interval in zip(names, ends, strict=True):
+        found[mode][metric] = interval
     return found
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from retriever.data.words import split_words
+from retriever.data.xmc_metrics import Rows
 from retriever.data.xmc_points import Pairs, XmcLabels, build_targets, holds
 from retriever.encoder.encoder import Encoder, Similarity
 from retriever.errors import DataError
-from retriever.eval.xmc_metrics import Rows
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.labels import BLOCK, LabelIndex

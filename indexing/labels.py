@@ -75,7 +75,7 @@ class LabelIndex:
         Raises:
             DataError: No label has a text.
         """
-        rows = np.flatnonzero([bool(text.strip()) for text in labels.texts]).astype(np.int64)
+        rows = labels.readable
         if not len(rows):
             raise DataError(f"None of the {len(labels):,} labels has a text: give labels a title or a content.")
         vectors = encoder.encode([labels.texts[row] for row in rows], "document", dtype=dtype, progress=progress)

@@ -183,24 +183,26 @@ def open_data(settings: Recipe, data: Sequence[Data]) -> Given:
         DataError: The data cannot be read.
     """
     if settings.label_space is not None:
-        if len(data) != 1 or isinstance(data[0], (Corpus, Labelled)):
-            raise RecipeError(
-                "The recipe has a section label_space: it trains on one data set of points and labels, such as an XMC "
-                "folder or a .jsonl file of text and labels."
-            )
-        return data[0] if isinstance(data[0], XmcDataset) else load_xmc(data[0])
-    if any(isinstance(part, XmcDataset) for part in data):
-        raise RecipeError("The recipe has no section label_space: it does not train on points and labels.")
-    if settings.labels is None:
-        if any(isinstance(part, Labelled) for part in data):
-            raise RecipeError("The recipe has no section labels: it trains on a corpus, not on labelled queries.")
-        return [part if isinstance(part, Corpus) else open_corpus(part) for part in data]  # type: ignore[arg-type]
-    if len(data) != 1 or isinstance(data[0], Corpus):
+        if len(data) == 1 and isinstance(data[0], (XmcDataset, str, Path)):
+            return data[0] if isinstance(data[0], XmcDataset) else load_xmc(data[0])
+        raise RecipeError(
+            "The recipe has a section label_space: it trains on one data set of points and labels, such as an XMC "
+            "folder or a .jsonl file of text and labels."
+        )
+    if settings.labels is not None:
+        if len(data) == 1 and isinstance(data[0], (Labelled, str, Path)):
+            return data[0] if isinstance(data[0], Labelled) else open_labelled(data[0])
         raise RecipeError(
             "The recipe has a section labels: it trains on one source of labelled queries, such as a BEIR folder or a "
             ".jsonl file of query, positive and negative."
         )
-    return data[0] if isinstance(data[0], Labelled) else open_labelled(data[0])  # type: ignore[arg-type]
+    corpora = [open_corpus(part) if isinstance(part, (str, Path)) else part for part in data]
+    for part in corpora:
+        if isinstance(part, Labelled):
+            raise RecipeError("The recipe has no section labels: it trains on a corpus, not on labelled queries.")
+        if isinstance(part, XmcDataset):
+            raise RecipeError("The recipe has no section label_space: it does not train on points and labels.")
+    return [part for part in corpora if isinstance(part, Corpus)]
 
 
 def _texts(given: Given) -> Corpus:

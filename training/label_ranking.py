@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from retriever.data.ragged import Ragged
-from retriever.data.xmc_points import holds
+from retriever.data.xmc_metrics import ndcg, precision, recall
 from retriever.encoder import Encoder
 
 BLOCK = 256  # points scored at a time
@@ -59,9 +59,8 @@ class HeldOutPoints:
         points: Tokens of the points.
         labels: Tokens of all L labels.
         targets: Relevance (Q, L); each point has a label.
-        filtered: True (Q, L) for filter pairs.
+        filtered: Filter pairs (Q, L): what is stored is not to be given.
         usable: Labels that have a text, rising.
-        rows: Nothing that training would have to be told of: the points are not among its examples.
     """
 
     points: Ragged
@@ -84,11 +83,7 @@ class HeldOutPoints:
 
 def label_metrics(found: NDArray[np.int32], targets: csr_matrix) -> dict[str, float]:
     """Means over the points, from the labels found (Q, 100) and the truth (Q, L), by the definitions of XMC."""
-    rows = np.broadcast_to(np.arange(len(found))[:, None], found.shape)
-    relevant = holds(targets, rows, found.astype(np.int64))  # (Q, 100)
-    counts = np.diff(targets.indptr)
-    discounts = 1 / np.log2(np.arange(2, 7))
-    gains = (relevant[:, :5] * discounts).sum(1) / np.cumsum(discounts)[np.minimum(counts, 5) - 1]
-    precision = {f"p@{k}": float(relevant[:, :k].mean()) for k in (1, 3, 5)}
-    recall = {f"recall@{k}": float((relevant[:, :k].sum(1) / counts).mean()) for k in (10, 100)}
-    return precision | {"ndcg@5": float(gains.mean())} | recall
+    rows = found.astype(np.int64)
+    values = {f"p@{k}": precision(rows, targets, k) for k in (1, 3, 5)} | {"ndcg@5": ndcg(rows, targets, 5)}
+    values |= {f"recall@{k}": recall(rows, targets, k) for k in (10, 100)}
+    return {name: float(of_points.mean()) for name, of_points in values.items()}

@@ -71,7 +71,7 @@ class LabelStep:
             self.kept = {"labels": torch.from_numpy(labels).to(self.encoder.device)}
             return
         points = self.encoder.embed(self.examples.points, dtype=self.recipe.dtype)
-        wrong = self.examples.targets.astype(bool) + self.examples.filtered
+        wrong = self.examples.targets + self.examples.filtered
         found = best_labels(points, labels, self.examples.usable, settings.depth, wrong)
         self.kept = {"shortlist": torch.from_numpy(found)}
 
@@ -124,7 +124,7 @@ class LabelStep:
         """Places in the shard of the labels that are encoded at this step, rising."""
         if not self.settings.constants:
             return np.arange(len(shard))
-        random = sampler.generator(sampler.HEAD, self.recipe.seed, number)
+        random = sampler.generator(sampler.FRESH, self.recipe.seed, number)
         some = random.choice(batch.candidates, min(self.settings.fresh, len(batch.candidates)), replace=False)
         own = batch.candidates[batch.positives.labels.numpy()]
         return np.flatnonzero(np.isin(shard, np.concatenate([own, some])))

@@ -55,7 +55,7 @@ class PointExamples:
         points: Tokens of the points, prompts included.
         labels: Tokens of the labels, prompts included.
         targets: Relevance (N, L).
-        filtered: Booleans (N, L) that are true for filter pairs.
+        filtered: Filter pairs (N, L): what is stored takes part in nothing.
         usable: Labels that have a text, rising.
         settings: Which labels a batch sees.
     """
@@ -70,17 +70,14 @@ class PointExamples:
     @classmethod
     def of(cls, points: XmcPoints, labels: XmcLabels, encoder: Encoder, settings: LabelSpace) -> PointExamples:
         """Tokenise points and labels; with ``augment`` the labels' texts are points behind the others."""
-        filtered = csr_matrix(
-            (np.ones(len(points.filtered), bool), (points.filtered[:, 0], points.filtered[:, 1])), points.targets.shape
-        )
-        known = np.flatnonzero([bool(text.strip()) for text in labels.texts]).astype(np.int64)
+        filtered, known = points.forbidden, labels.readable
         tokens, targets = tokens_of(points.texts, encoder, "query", settings.point_tokens), points.targets
         if settings.augment:
             own = tokens_of([labels.texts[row] for row in known], encoder, "query", settings.point_tokens)
             ones = np.ones(len(known), np.float32)
             more = csr_matrix((ones, (np.arange(len(known)), known)), (len(known), len(labels)))
             tokens, targets = concatenate([tokens, own]), vstack([targets, more], "csr")
-            filtered = vstack([filtered, csr_matrix(more.shape, dtype=bool)], "csr")
+            filtered = vstack([filtered, csr_matrix(more.shape, dtype=np.float32)], "csr")
         return cls(
             tokens,
             tokens_of(labels.texts, encoder, "document", settings.label_tokens),

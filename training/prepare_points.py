@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
@@ -28,7 +27,7 @@ def prepare_points(dataset: XmcDataset, encoder: Encoder, settings: Recipe, repo
     chosen = settings.label_space
     assert chosen is not None
     train, held_out = dataset.train, None
-    if settings.selection.sts is None and settings.selection.queries:
+    if settings.selection.sts is None and settings.selection.queries and chosen.validation:
         train, held_out = split_validation(train, chosen.validation, 0)
     with reporter.stage("tokenise") as advance:
         examples = PointExamples.of(train, dataset.labels, encoder, chosen)
@@ -63,7 +62,5 @@ def _judge(points: XmcPoints, examples: PointExamples, encoder: Encoder) -> Held
     points = points.take(np.flatnonzero(points.labels_per_point))
     if not len(points):
         return None
-    marks = np.ones(len(points.filtered), bool), (points.filtered[:, 0], points.filtered[:, 1])
-    filtered = csr_matrix(marks, points.targets.shape)
     tokens = tokens_of(points.texts, encoder, "query", examples.settings.point_tokens)
-    return HeldOutPoints(tokens, examples.labels, points.targets, filtered, examples.usable)
+    return HeldOutPoints(tokens, examples.labels, points.targets, points.forbidden, examples.usable)

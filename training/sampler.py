@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from retriever.errors import DataError
 
-ORDER, VIEWS, MODEL, DEAL, HEAD, HELD = range(6)  # the streams of randomness of a run, kept apart by the first key
+ORDER, VIEWS, MODEL, DEAL, HEAD, HELD, FRESH = range(7)  # the streams of a run's randomness, kept apart by this key
 CYCLE = 2**16  # slots dealt out, about
 
 Ids = NDArray[np.int64]

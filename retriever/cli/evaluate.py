@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,13 +27,6 @@ SHOWN = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map")  # in the table 
 SUMMARY = ("ndcg@10", "recall@100")  # in the table over several data sets
 
 
-class Similarity(str, Enum):
-    """How vectors are compared."""
-
-    cosine = "cosine"
-    dot = "dot"
-
-
 @app.command("beir")
 def beir(
     model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
@@ -43,7 +35,7 @@ def beir(
         typer.Argument(metavar="DIR...", help="BEIR folders, or folders of BEIR folders (languages, forums)."),
     ],
     split: Annotated[str, typer.Option(help="Which judgments: qrels/SPLIT.tsv.")] = "test",
-    similarity: Annotated[Similarity | None, typer.Option(help="cosine or dot; the model's own if omitted.")] = None,
+    similarity: options.Compare = None,
     normalise_text: Annotated[
         bool, typer.Option("--normalise-text", help="Map look-alike quotes, dashes and the like to ASCII first.")
     ] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from retriever.data.corpus import Corpus
     from retriever.encoder import Encoder
 
+
+class Similarity(str, Enum):
+    """How vectors are compared."""
+
+    cosine = "cosine"
+    dot = "dot"
+
+
 DATA_HELP = (
     "pydocs, a .txt, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder of texts, a BEIR folder, or a Hugging "
     "Face dataset."
@@ -21,6 +30,7 @@ DATA_HELP = (
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+Compare = Annotated[Similarity | None, typer.Option(help="cosine or dot; the model's own if omitted.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0 …; the best there is, if omitted.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if omitted.")]

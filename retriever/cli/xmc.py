@@ -24,13 +24,6 @@ class Split(str, Enum):
     validation = "validation"
 
 
-class Similarity(str, Enum):
-    """How vectors are compared."""
-
-    cosine = "cosine"
-    dot = "dot"
-
-
 TitlesOnly = Annotated[
     bool, typer.Option("--titles-only", help="Read titles without contents, as LF-AmazonTitles data sets do.")
 ]
@@ -57,7 +50,7 @@ def xmc(
         bool, typer.Option("--deduplicate-labels", help="Make labels with the same text one label.")
     ] = False,
     titles_only: TitlesOnly = False,
-    similarity: Annotated[Similarity | None, typer.Option(help="cosine or dot; the model's own if omitted.")] = None,
+    similarity: options.Compare = None,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")] = 1_000,
     device: options.Device = None,
     dtype: options.Dtype = "auto",

@@ -40,6 +40,11 @@ class XmcLabels:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def readable(self) -> NDArray[np.int64]:
+        """Rows of the labels that have a text, rising: the others cannot be found."""
+        return np.flatnonzero([bool(text.strip()) for text in self.texts]).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class XmcPoints:
@@ -65,6 +70,11 @@ class XmcPoints:
         """How many labels each point has, (N,)."""
         counts: NDArray[np.int64] = np.diff(self.targets.indptr).astype(np.int64)
         return counts
+
+    @property
+    def forbidden(self) -> csr_matrix:
+        """The filter pairs as a matrix (N, L): whatever is stored is not to be predicted."""
+        return build_targets(self.filtered[:, 0], self.filtered[:, 1], np.ones(len(self.filtered)), self.targets.shape)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> XmcPoints:
         """Some of the points, in the order of ``rows``, each at most once."""
@@ -132,7 +142,7 @@ class XmcDataset:
         first = first_of_text(self.labels.texts)
         return XmcReport(
             labels=len(self.labels),
-            labels_without_text=sum(not text.strip() for text in self.labels.texts),
+            labels_without_text=len(self.labels) - len(self.labels.readable),
             labels_untrained=int(np.count_nonzero(label_frequency(self.train) == 0)),
             labels_repeated=int(np.count_nonzero(first != np.arange(len(first)))),
             labels_merged=self.merged,

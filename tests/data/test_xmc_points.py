@@ -31,6 +31,12 @@ def test_targets_keep_the_highest_relevance_above_zero(entries):
     assert (targets.data > 0).all() and targets.has_canonical_format
 
 
+def test_labels_with_a_text_are_readable_and_filter_pairs_a_matrix():
+    data = xmc_folders.dataset(labels=["quick fox", " ", "vectors", "", "café", "dogs"])
+    assert data.labels.readable.tolist() == [0, 2, 4, 5] and data.report.labels_without_text == 2
+    assert np.argwhere(data.train.forbidden.toarray()).tolist() == [list(pair) for pair in xmc_folders.FILTER["train"]]
+
+
 @given(triples)
 def test_pairs_are_held_where_the_matrix_has_them(entries):
     targets = build_targets(*([entry[part] for entry in entries] for part in range(3)), (5, 6))

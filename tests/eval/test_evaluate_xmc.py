@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from shared_data import SHARED, needs_shared
 
 from retriever.data.xmc import load_xmc
+from retriever.data.xmc_metrics import all_metrics, inverse_propensity
 from retriever.data.xmc_points import deduplicate_labels, label_frequency, split_validation
 from retriever.errors import DataError
 from retriever.eval.significance import bootstrap_intervals, paired_randomisation
 from retriever.eval.xmc import evaluate_xmc, frequency_groups
-from retriever.eval.xmc_metrics import all_metrics, inverse_propensity
 from retriever.eval.xmc_ranking import rank_labels
 
 DATA = xmc_folders.dataset()

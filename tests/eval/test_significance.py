@@ -68,6 +68,21 @@ def test_columns_share_their_draws():
     np.testing.assert_allclose(together[1], bootstrap_interval(values[:, 1]))
 
 
+def test_ratios_of_means_are_resampled_as_ratios():
+    rng = np.random.default_rng(4)
+    above, below = rng.random((60, 2)) * [1.0, 0.0], rng.random((60, 2)) * [1.0, 0.0]
+    found = bootstrap_intervals(above, below, resamples=500, seed=3)
+    rng = random.Random(1)
+    ratios = []
+    for _ in range(4000):
+        rows = rng.choices(range(60), k=60)
+        ratios.append(above[rows, 0].sum() / below[rows, 0].sum())
+    assert found[1].tolist() == [0, 0], "a mean over nothing counts as 0"
+    assert found[0] == pytest.approx(np.quantile(ratios, [0.025, 0.975]), rel=0.1)
+    means = bootstrap_intervals(above, np.ones((60, 2)), resamples=500, seed=3)
+    np.testing.assert_allclose(means, bootstrap_intervals(above, resamples=500, seed=3))
+
+
 def test_small_blocks_hold_as_many_resamples(monkeypatch):
     monkeypatch.setattr(significance, "BLOCK", 64)
     assert list(significance._blocks(10, 20)) == [3, 3, 3, 1]

@@ -15,9 +15,9 @@ from xmc_folders import write_raw
 
 from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer
 from retriever.data.xmc import load_xmc
+from retriever.data.xmc_metrics import ndcg, precision, recall
 from retriever.encoder import Encoder
 from retriever.errors import DataError, RecipeError
-from retriever.eval.xmc_metrics import ndcg, precision, recall
 from retriever.reporting import Reporter
 from retriever.training.api import train
 from retriever.training.label_ranking import best_labels, label_metrics
@@ -258,6 +258,12 @@ def test_other_recipes_and_other_data_do_not_fit(tmp_path):
         train("contriever-cpu", tiny.points(), tmp_path / "a")
     with pytest.raises(RecipeError, match="trains on one data set of points and labels"):
         train("dexml-cpu", tiny.corpus(), tmp_path / "b")
+
+
+def test_nothing_is_held_out_on_request(tmp_path):
+    model = tiny.run("labels", tmp_path / "model", overrides={"validation": 0.0, "steps": 3})
+    log = [json.loads(line) for line in (tmp_path / "model" / "log.jsonl").read_text().splitlines()]
+    assert model.dimension == 16 and not any("evaluation" in entry for entry in log)
 
 
 def test_too_few_points_are_one_sentence(tmp_path):

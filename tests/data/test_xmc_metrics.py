@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from retriever.eval.xmc_metrics import (
+from retriever.data.xmc_metrics import (
     Ratio,
     all_metrics,
     inverse_propensity,
