@@ -1,7 +1,8 @@
 """From a corpus and a recipe to a model folder.
 
 1. Validate the recipe and the output folder before anything is read.
-2. Build the encoder (and train its tokenizer on the corpus, if it has one of its own), tokenise the corpus once.
+2. Build the encoder (and train its tokenizer on the corpus, if it has one of its own), tokenise the corpus once. Only
+   then is the output folder made the run's own: a mistake in the data or the model leaves it as it was.
 3. Set known items aside, train, and publish the best weights: the model's files appear in the output folder one by one,
    ``modules.json`` last, so a folder without it holds an unfinished run and nothing mistakes it for a model.
 
@@ -97,11 +98,12 @@ def train(
         load_dev(chosen.selection.sts)  # a mistake in it must not cost the tokenisation, or the folder
     with parallel.main_first():
         if parallel.rank() == 0:
-            _claim(folder, chosen, resume, overwrite)
+            _check_output(folder, chosen, resume, overwrite)
     given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, XmcDataset, str, Path)) else data)
     corpus = _texts(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
     if chosen.distil is not None:
+        _claim(folder, chosen, resume)
         encoder, outcome = adapt(corpus, encoder, chosen, folder, reporter), Outcome(chosen.schedule.steps)
     else:
         outcome = _train(encoder, given, chosen, folder, resume, processes, reporter)
@@ -130,6 +132,7 @@ def _train(
         prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared, chosen, folder)
+    _claim(folder, chosen, resume)
     if chosen.ranking is not None:
         assert isinstance(given, list) and isinstance(trainer.work, ContrastStep)
         trainer.work.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
@@ -266,8 +269,8 @@ def publish(encoder: Encoder, folder: Path, metric: str | None, reporter: Report
     encoder.path = folder
 
 
-def _claim(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> None:
-    """Make the output folder this run's own, or say why it cannot be."""
+def _check_output(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> None:
+    """Say why the output folder cannot be this run's own, if it cannot."""
     finished, begun = (folder / MARK).exists(), (folder / RECIPE).exists()
     if resume:
         if finished:
@@ -285,12 +288,19 @@ def _claim(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> Non
         raise OutputError(f"{folder} already holds {what}; {way} another folder, or pass --overwrite.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not finished and not begun):
         raise OutputError(f"{folder} holds something else than a model; choose another folder.")
-    if finished:
-        _remove_modules(folder)
-    for name in (MARK, LOG, CURVE):
-        (folder / name).unlink(missing_ok=True)
-    remove_checkpoints(folder)
-    write_atomically(folder / RECIPE, to_yaml(settings))
+
+
+def _claim(folder: Path, settings: Recipe, resume: bool) -> None:
+    """Make the output folder this run's own: without what another one left, and with the recipe."""
+    with parallel.main_first():
+        if resume or parallel.rank() > 0:
+            return
+        if (folder / MARK).exists():
+            _remove_modules(folder)
+        for name in (MARK, LOG, CURVE):
+            (folder / name).unlink(missing_ok=True)
+        remove_checkpoints(folder)
+        write_atomically(folder / RECIPE, to_yaml(settings))
 
 
 def _remove_modules(folder: Path) -> None:

@@ -142,11 +142,18 @@ def _note_end(
 ) -> None:
     """What reading the data dropped, and where to go from here."""
     from retriever.data.corpus import Corpus
+    from retriever.data.labelled import Labelled
+    from retriever.data.xmc_points import XmcDataset
 
     for part in given:
         if isinstance(part, Corpus):
             options.note_counts(part, None, reporter)
     if seeds is None:
-        reporter.note(f"The model is in {output}. Next: retriever index build {output} {source} --output INDEX")
+        following = {
+            Corpus: f"index build {output} {source} --output INDEX",
+            Labelled: f"index build {output} CORPUS --output INDEX",
+            XmcDataset: f"eval xmc {output} {source}",
+        }[type(given[0])]
+        reporter.note(f"The model is in {output}. Next: retriever {following}")
     else:
         reporter.note(f"The models are in {output}. Next: retriever compare {output} OTHER")

@@ -9,7 +9,7 @@ import tiny
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.encoder import Encoder
-from retriever.errors import DataError, OutputError, RecipeError
+from retriever.errors import DataError, ModelError, OutputError, RecipeError
 from retriever.reporting import Reporter
 from retriever.training.api import train
 from retriever.training.recipebook import load_recipe
@@ -104,6 +104,21 @@ def test_an_unfinished_run_is_refused_unless_resumed(tmp_path):
     (tmp_path / "m" / "recipe.yaml").write_text("{}")
     with pytest.raises(OutputError, match="already holds an unfinished run; pass --resume"):
         tiny.run("static", tmp_path / "m")
+
+
+def test_a_mistake_in_model_or_data_leaves_the_folder_as_it_was(tmp_path):
+    with pytest.raises(ModelError):
+        train(
+            "contriever-small", tiny.corpus(), tmp_path / "new", encoder={"family": "pretrained", "model": "./nowhere"}
+        )
+    with pytest.raises(DataError, match="needs at least 2"):
+        train("contriever-cpu", tiny.corpus(1), tmp_path / "new", device="cpu")
+    assert not (tmp_path / "new").exists()
+    tiny.run("static", tmp_path / "m", overrides={"steps": 1, "queries": 0})
+    before = tiny.weights(tmp_path / "m")
+    with pytest.raises(DataError):
+        train("contriever-cpu", tiny.corpus(1), tmp_path / "m", device="cpu", overwrite=True)
+    assert tiny.weights(tmp_path / "m") == before
 
 
 def test_a_folder_of_other_things_is_never_touched(tmp_path):
