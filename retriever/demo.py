@@ -82,7 +82,7 @@ class Difference:
     def __str__(self) -> str:
         low, high = self.interval
         verdict = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
-        gap = f"{self.mean:+.3f} [{low:+.3f}, {high:+.3f}], p = {self.p:.4f}"
+        gap = f"{self.mean:+.3f} [{low:+.3f}, {high:+.3f}], p = {self.p:.5f}"
         return f"Recall@100, dense minus {self.other}: {gap}: {verdict}."
 
 
