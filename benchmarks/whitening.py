@@ -5,7 +5,7 @@
 1. Every row starts from the same weights for the same seed, reads the same sentences in the same order, and takes the
    same number of steps. Rows differ in the number of views and in what stands between encoder and loss:
    SimCSE has two views; the others three, without whitening, with each channel standardised over the batch, or with
-   shuffled group whitening, once for each of ``--groups``, ``--terms`` and ``--gradient``.
+   shuffled group whitening, once for each of ``--groups``, ``--terms``, ``--gradient`` and ``--shrinkage``.
 2. The step is chosen by STS-B dev, by alignment and uniformity, or is the last one (``--select``). STS-B dev has pairs
    in common with STS12 to STS16: the other two ways read no label.
 3. The table has Spearman × 100 on each set and on STS-B dev, means over the seeds, and mean and standard deviation of
@@ -67,10 +67,15 @@ def rows(options: argparse.Namespace) -> list[Row]:
         Row(CONTROL, three),
         Row("three views, standardised", three | {"head.whiten": "standardise"}),
     ]
-    for groups, terms, gradient in product(options.groups, options.terms, options.gradient):
-        name = f"whitened, {groups} groups, {terms}" + (", gradient through statistics" if gradient == "on" else "")
-        changes = three | {"head.whiten": "group", "head.groups": groups, "objective.terms": terms}
-        found.append(Row(name, changes | {"head.statistics_gradient": gradient == "on"}))
+    variants = product(options.groups, options.terms, options.gradient, options.shrinkage)
+    for groups, terms, gradient, shrinkage in variants:
+        name, changes = f"whitened, {groups} groups, {terms}", three | {"head.whiten": "group", "head.groups": groups}
+        changes |= {"objective.terms": terms, "head.statistics_gradient": gradient == "on"}
+        if gradient == "on":
+            name += ", gradient through statistics"
+        if shrinkage is not None:
+            name, changes = f"{name}, shrinkage {shrinkage}", changes | {"head.shrinkage": shrinkage}
+        found.append(Row(name, changes))
     return found
 
 
@@ -171,6 +176,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--groups", type=int, nargs="+", default=[32], help="1: full ZCA, for a batch wider than D")
     parser.add_argument("--terms", choices=["sum", "all_pairs"], nargs="+", default=["sum"])
     parser.add_argument("--gradient", choices=["off", "on"], nargs="+", default=["off"], help="through the statistics")
+    parser.add_argument("--shrinkage", type=float, nargs="+", default=[None], help="the recipe's if omitted")
     parser.add_argument("--quick", action="store_true", help="two seeds and a handful of steps")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=Path("whitening-cache"))
