@@ -29,6 +29,7 @@ from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordToken
 from retriever.data.xmc import load_xmc
 from retriever.data.xmc_points import XmcDataset
 from retriever.encoder import Encoder
+from retriever.encoder.own_tokens import FILE as OWN_TOKENS
 from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
 from retriever.files import write_atomically
 from retriever.reporting import Reporter
@@ -297,7 +298,7 @@ def _claim(folder: Path, settings: Recipe, resume: bool) -> None:
             return
         if (folder / MARK).exists():
             _remove_modules(folder)
-        for name in (MARK, LOG, CURVE):
+        for name in (MARK, LOG, CURVE, OWN_TOKENS):
             (folder / name).unlink(missing_ok=True)
         remove_checkpoints(folder)
         write_atomically(folder / RECIPE, to_yaml(settings))

@@ -34,6 +34,10 @@ class LabelSpace(Section):
     fresh: Annotated[int, Field(ge=0)] = Field(
         1024, description="read with constants: labels drawn at each step that are encoded beside the batch's own"
     )
+    own: Literal["label", "cluster"] | None = Field(
+        None, description="put a token before a label's text: the label's own, or that of labels with texts like it"
+    )
+    clusters: Count = Field(4096, description="read with own: cluster: how many there are")
     augment: bool = Field(False, description="each label's text is a point of that label too")
     point_tokens: Count = Field(256, description="tokens read of a point")
     label_tokens: Count = Field(64, description="tokens read of a label")

@@ -22,6 +22,7 @@ from torch import Tensor
 from retriever.data.ragged import Ragged, concatenate
 from retriever.data.xmc_points import XmcLabels, XmcPoints
 from retriever.encoder import Encoder
+from retriever.encoder.own_tokens import NONE, begin_with
 from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives.pairs import Pairs, sample_positives
 from retriever.training.views import prepend
@@ -53,10 +54,10 @@ class PointExamples:
 
     Attributes:
         points: Tokens of the points, prompts included.
-        labels: Tokens of the labels, prompts included.
+        labels: Tokens of the labels, own ones and prompts included.
         targets: Relevance (N, L).
         filtered: Filter pairs (N, L): what is stored takes part in nothing.
-        usable: Labels that have a text, rising.
+        usable: Labels that have a text or a token of their own, rising.
         settings: Which labels a batch sees.
     """
 
@@ -69,7 +70,10 @@ class PointExamples:
 
     @classmethod
     def of(cls, points: XmcPoints, labels: XmcLabels, encoder: Encoder, settings: LabelSpace) -> PointExamples:
-        """Tokenise points and labels; with ``augment`` the labels' texts are points behind the others."""
+        """Tokenise points and labels; with ``augment`` the labels' texts are points behind the others.
+
+        The encoder's tokens for labels (:mod:`retriever.encoder.own_tokens`) come before those of their texts.
+        """
         filtered, known = points.forbidden, labels.readable
         tokens, targets = tokens_of(points.texts, encoder, "query", settings.point_tokens), points.targets
         if settings.augment:
@@ -78,14 +82,11 @@ class PointExamples:
             more = csr_matrix((ones, (np.arange(len(known)), known)), (len(known), len(labels)))
             tokens, targets = concatenate([tokens, own]), vstack([targets, more], "csr")
             filtered = vstack([filtered, csr_matrix(more.shape, dtype=np.float32)], "csr")
-        return cls(
-            tokens,
-            tokens_of(labels.texts, encoder, "document", settings.label_tokens),
-            targets,
-            filtered,
-            known,
-            settings,
-        )
+        rows, usable = tokens_of(labels.texts, encoder, "document", settings.label_tokens), known
+        if encoder.own_tokens is not None:
+            mine = encoder.own_tokens.find(labels.ids, labels.texts)
+            rows, usable = begin_with(mine, rows), np.union1d(known, np.flatnonzero(mine != NONE))
+        return cls(tokens, rows, targets, filtered, usable, settings)
 
     @property
     def fingerprint(self) -> str:
@@ -99,7 +100,7 @@ class PointExamples:
 
     @property
     def trainable(self) -> Ids:
-        """Points with a label that has a text."""
+        """Points with a usable label."""
         mask = np.zeros(self.targets.shape[1], np.float32)
         mask[self.usable] = 1
         found: Ids = np.flatnonzero(self.targets @ mask > 0).astype(np.int64)

@@ -11,6 +11,7 @@ from retriever.encoder import Encoder
 from retriever.errors import DataError
 from retriever.reporting import Reporter
 from retriever.training.label_ranking import HeldOutPoints
+from retriever.training.label_tokens import give_tokens
 from retriever.training.points import PointExamples, tokens_of
 from retriever.training.prepare import Prepared
 from retriever.training.recipe import Recipe
@@ -29,6 +30,8 @@ def prepare_points(dataset: XmcDataset, encoder: Encoder, settings: Recipe, repo
     train, held_out = dataset.train, None
     if settings.selection.sts is None and settings.selection.queries and chosen.validation:
         train, held_out = split_validation(train, chosen.validation, 0)
+    if chosen.own is not None:
+        give_tokens(encoder, dataset.labels, chosen, settings.seed)
     with reporter.stage("tokenise") as advance:
         examples = PointExamples.of(train, dataset.labels, encoder, chosen)
         advance(len(examples.points) + len(examples.labels))
@@ -36,10 +39,12 @@ def prepare_points(dataset: XmcDataset, encoder: Encoder, settings: Recipe, repo
     if len(rows) < 2 or len(examples.usable) < 2:
         raise DataError(
             f"{dataset.name} has {len(rows)} points and {len(examples.usable)} labels with a text to train on; "
-            "contrastive training needs at least 2 of both."
+            "contrastive training needs at least 2 of both (label_space.own=label does without texts of labels)."
         )
     if silent := len(dataset.labels) - len(examples.usable):
-        reporter.note(f"{silent:,} labels have no text, and are never found.")
+        reporter.note(
+            f"{silent:,} labels have no text and are never found, unless label_space.own=label gives them tokens."
+        )
     if without := len(examples.points) - len(rows):
         reporter.note(f"{without:,} points have no label with a text, and are left out of training.")
     judge: Judge | None = None

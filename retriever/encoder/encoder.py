@@ -26,6 +26,7 @@ from retriever.encoder.folder import load_stack, load_transformer, save_stack
 from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
 from retriever.encoder.loop import Report, embed, encode
 from retriever.encoder.normalised import normalise_input
+from retriever.encoder.own_tokens import OwnTokens
 from retriever.encoder.static import Frequency, TermEmbedding, idf
 from retriever.encoder.template import template_modules
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
@@ -45,14 +46,17 @@ class Encoder:
     Args:
         stack: The module stack; its first module is a transformer, a static table or several encoders joined.
         path: The folder it was read from, if any.
+        own_tokens: Tokens of labels, if it has any; see :mod:`retriever.encoder.own_tokens`.
 
     Raises:
         ModelError: The first module is of a family this project does not know.
     """
 
-    def __init__(self, stack: SentenceTransformer, path: Path | None = None) -> None:
+    def __init__(
+        self, stack: SentenceTransformer, path: Path | None = None, own_tokens: OwnTokens | None = None
+    ) -> None:
         self.stack = stack.eval()
-        self.path = path
+        self.path, self.own_tokens = path, own_tokens
         self.report: Report | None = None
         self.truncated = 0  # texts cut by all calls of encode so far
         first = stack[0]
@@ -94,7 +98,7 @@ class Encoder:
         stack, path = load_stack(path_or_name, device)
         if normalise_text:
             normalise_input(stack)
-        return cls(stack, path)
+        return cls(stack, path, None if path is None else OwnTokens.load(path))
 
     @classmethod
     def static(
@@ -323,7 +327,7 @@ class Encoder:
         Raises:
             OutputError: The folder exists already (and ``overwrite`` is off), or cannot be written.
         """
-        save_stack(self.stack, Path(path), overwrite)
+        save_stack(self.stack, Path(path), overwrite, self.own_tokens)
         self.path = Path(path)
 
     def plain(self) -> Encoder:

@@ -23,6 +23,7 @@ from torch import nn
 
 from retriever.encoder.card import model_card
 from retriever.encoder.joined import JoinedEmbedding
+from retriever.encoder.own_tokens import OwnTokens
 from retriever.encoder.static import TermEmbedding
 from retriever.encoder.transformer import without_bars
 from retriever.errors import ModelError, OutputError
@@ -83,8 +84,8 @@ def locate(path_or_name: str | Path) -> Path | None:
     return None
 
 
-def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> None:
-    """Write a model folder and its card, whole or not at all.
+def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool, own_tokens: OwnTokens | None) -> None:
+    """Write a model folder with its card and the tokens of labels, whole or not at all.
 
     Raises:
         OutputError: The folder exists already (and ``overwrite`` is off), or cannot be written.
@@ -94,6 +95,8 @@ def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool) -> Non
     with replacing(folder) as temporary, without_bars():
         stack.save(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(model_card(stack), encoding="utf-8")
+        if own_tokens is not None:
+            own_tokens.save(temporary)
         for path in temporary.rglob("*.safetensors"):  # written for the owner's eyes only, unlike the rest
             path.chmod((temporary / "README.md").stat().st_mode)
 

@@ -38,13 +38,14 @@ class TermEmbedding(InputModule):
 
     Args:
         tokenizer: Word or sub-word tokenizer of V ids.
-        table: Token vectors, (V, D).
-        weights: Token weights, (V,); all ones if omitted.
+        table: Token vectors, (V + extra, D).
+        weights: Token weights, (V + extra,); all ones if omitted.
         frequency: ``log`` or ``count``, see the module's header.
         learn_weights: Train the token weights too.
+        extra: Tokens at the end that no text has.
 
     Raises:
-        ValueError: The table does not have V rows.
+        ValueError: The table does not have V + extra rows.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class TermEmbedding(InputModule):
         weights: Tensor | None = None,
         frequency: Frequency = "log",
         learn_weights: bool = False,
+        extra: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if len(table) != tokenizer.size:
-            raise ValueError(f"the token table has {len(table)} rows for a vocabulary of {tokenizer.size}")
-        self.text_tokenizer = tokenizer
+        if len(table) != tokenizer.size + extra:
+            raise ValueError(f"the token table has {len(table)} rows for a vocabulary of {tokenizer.size + extra}")
+        self.text_tokenizer, self.extra = tokenizer, extra
         self.frequency = frequency
         self.table = nn.Parameter(table)  # (V, D)
         weights = torch.ones(len(table)) if weights is None else weights
@@ -103,6 +105,15 @@ class TermEmbedding(InputModule):
         )
         return features
 
+    def extend(self, count: int) -> int:
+        """Add ``count`` tokens with vectors of zeros and the weight of the rarest; returns the first of them."""
+        first, learned = len(self.table), self.weights.requires_grad
+        table = torch.cat([self.table.detach(), self.table.new_zeros(count, self.table.shape[1])])
+        weights = torch.cat([self.weights.detach(), self.weights.detach().max().expand(count)])
+        self.table, self.weights = nn.Parameter(table), nn.Parameter(weights, requires_grad=learned)
+        self.extra += count
+        return first
+
     def get_embedding_dimension(self) -> int:
         """D."""
         return self.table.shape[1]
@@ -119,7 +130,8 @@ class TermEmbedding(InputModule):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings saved in ``config.json``."""
-        return {"frequency": self.frequency, "learn_weights": self.weights.requires_grad}
+        extra = {"extra": self.extra} if self.extra else {}
+        return {"frequency": self.frequency, "learn_weights": self.weights.requires_grad, **extra}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write ``config.json``, ``model.safetensors`` and the vocabulary into a folder."""
@@ -152,7 +164,8 @@ class TermEmbedding(InputModule):
             tokenizer = load_words(vocabulary)
         else:
             tokenizer = SubwordTokenizer(Tokenizer.from_file(str(vocabulary)))
-        return cls(tokenizer, weights["table"], weights["weights"], config["frequency"], config["learn_weights"])
+        settings = config["frequency"], config["learn_weights"], config.get("extra", 0)
+        return cls(tokenizer, weights["table"], weights["weights"], *settings)
 
 
 def idf(tokenizer: WordTokenizer, power: float) -> NDArray[np.float32]:
