@@ -288,7 +288,7 @@ class Encoder:
         Args:
             texts: N texts; an empty one gets a vector too.
             kind: Whose prompt is put before each text.
-            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 2,048 for a transformer on a CPU.
+            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 1,024 for a transformer on a CPU.
             dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware computes in it.
             progress: Called with the number of texts just finished.
 
@@ -312,7 +312,7 @@ class Encoder:
 
         Args:
             tokens: N rows of ids of :attr:`text_tokenizer`, prompts included, special tokens not.
-            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 2,048 for a transformer on a CPU.
+            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 1,024 for a transformer on a CPU.
             dtype: ``float32``, ``bfloat16`` or ``auto``.
             progress: Called with the number of texts just finished.
 

@@ -200,7 +200,7 @@ def test_batches_of_a_transformer_are_small_on_a_cpu():
     encoder.stack[0].register_forward_pre_hook(lambda _, args: shapes.append(args[0]["input_ids"].numel()))
     encoder.encode(texts)
     tokens = sum(shapes)
-    assert max(shapes) <= 2_048 and len(shapes) == -(-tokens // 2_048) > 1
+    assert max(shapes) <= 1_024 and len(shapes) == -(-tokens // 1_024) > 1
     shapes.clear()
     encoder.encode(texts, batch_tokens=16_384)
     assert shapes == [tokens]
