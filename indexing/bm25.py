@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.ranking import Background, Ranking, best, depth
+from retriever.indexing.ranking import Background, Hits, Ranking, best, depth
 
 SETTINGS = "words.json"  # beside the files of bm25s
 BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
@@ -115,17 +115,8 @@ class Bm25Index:
         Raises:
             DataError: ``k`` is below 1.
         """
-        width = depth(k, len(self))
-        hits, backgrounds = [], np.zeros((3, len(queries)))
-        for query, text in enumerate(queries):
-            words = self._analyzer(text)
-            scores = self._scores(words)
-            matched = np.flatnonzero(scores > 0)
-            hits.append(best(matched, scores[matched], width))
-            leading = np.partition(scores, -BACKGROUND)[-BACKGROUND:] if len(scores) > BACKGROUND else scores
-            deviation = leading.std(dtype=np.float64) / math.sqrt(SHARPNESS)
-            backgrounds[:, query] = leading.mean(dtype=np.float64), deviation, self._known(words)
-        return Ranking.stack(hits, width, Background(*backgrounds))
+        words = map(self._analyzer, queries)
+        return rank(((self._scores(found), self._known(found)) for found in words), k, len(self))
 
     def _scores(self, words: Sequence[str]) -> NDArray[np.float32]:
         """The scores of all documents, (N,)."""
@@ -140,8 +131,48 @@ class Bm25Index:
         tokens = np.array([self._scorer.vocab_dict.get(word, -1) for word in words], np.int64)
         starts = self._scorer.scores["indptr"]
         holding = np.where(tokens < 0, 0, starts[tokens + 1] - starts[tokens])  # documents, for each word
-        idf = np.log1p((len(self) - holding + 0.5) / (holding + 0.5))
+        idf = np.array([inverse_frequency(int(count), len(self)) for count in holding])
         return float(idf[tokens >= 0].sum() / idf.sum()) if len(words) else 0.0
 
     def __len__(self) -> int:
         return int(self._scorer.scores["num_docs"])
+
+
+def inverse_frequency(holding: int, documents: int) -> float:
+    """The weight of a word that ``holding`` of the documents hold: ln(1 + (N − n + ½) / (n + ½))."""
+    return math.log1p((documents - holding + 0.5) / (holding + 0.5))
+
+
+def rank(scored: Iterable[tuple[NDArray[np.float32], float]], k: int, documents: int) -> Ranking:
+    """Hits and backgrounds of scored documents.
+
+    Args:
+        scored: For each of Q queries, the scores (N,) of all rows, 0 for no hit, and the share of it that is known.
+        k: Hits wanted.
+        documents: Rows that count, at most N; the others have score 0.
+
+    Returns:
+        Rows and scores (Q, min(k, documents)).
+
+    Raises:
+        DataError: ``k`` is below 1.
+    """
+    width = depth(k, documents)
+    size = max(1, min(BACKGROUND, documents))
+    hits, backgrounds = [], []
+    for scores, known in scored:
+        matched = np.flatnonzero(scores > 0)
+        matched, found = _reaching(matched, scores[matched], max(width, size))
+        hits.append(best(matched, found, width))
+        leading = np.sort(found)[-size:].astype(np.float64)
+        leading = np.pad(leading, (size - len(leading), 0))
+        backgrounds.append((leading.mean(), leading.std() / math.sqrt(SHARPNESS), known))
+    return Ranking.stack(hits, width, Background(*np.array(backgrounds, np.float64).reshape(-1, 3).T))
+
+
+def _reaching(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Hits:
+    """The rows and scores that are as good as the ``count``-th best, in their order."""
+    if len(scores) <= count:
+        return rows, scores
+    reached = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+    return rows[reached], scores[reached]
