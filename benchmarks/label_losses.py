@@ -63,6 +63,7 @@ ROWS = [
     Row("decoupled, labels of the batch", {"label_space.candidates": "batch"}),
     Row("softmax, labels of the batch", {"label_space.candidates": "batch", "label_space.loss": "softmax"}),
     Row("decoupled, shortlist", {"label_space.candidates": "shortlist", "label_space.refresh": 50}),
+    Row("decoupled, labels' texts as points", {"label_space.augment": True}),
     Row("decoupled, a token a label", {"label_space.own": "label"}),
     Row("decoupled, a token a cluster", {"label_space.own": "cluster"}),
 ]
