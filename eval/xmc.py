@@ -1,6 +1,7 @@
 """Evaluation on extreme multi-label data: which labels does a text get, out of all?
 
-1. Rank the labels for each point (:mod:`retriever.eval.xmc_ranking`): dense, by BM25, or by both.
+1. Rank the labels for each point (:mod:`retriever.eval.xmc_ranking`): dense, by BM25, by both, or
+   with the training points as a memory.
 2. Points without labels are left out unless they are asked for, and then count as 0.
 3. Score (:mod:`retriever.data.xmc_metrics`), with the label frequencies of the training points. Intervals resample the
    points and take the ratio of means anew; all rankings share the draws.
@@ -16,7 +17,7 @@ the frequencies are then those of the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ from retriever.encoder.encoder import Encoder, Similarity
 from retriever.errors import DataError
 from retriever.eval.significance import bootstrap_intervals, paired_randomisation
 from retriever.eval.xmc_ranking import Mode, rank_labels
+from retriever.indexing.label_memory import LabelMemory
+from retriever.indexing.labels import LabelIndex
 
 DEPTH = 100  # recall@100 looks this deep
 RESAMPLES, FLIPS = 1_000, 10_000
@@ -59,6 +62,7 @@ class XmcResults:
         counts: What was evaluated, and what was left out.
         scores: Mode → metric → its values (Q,) point by point; their mean is the metric. For PSP and PSnDCG they are
             divided by the mean denominator, which is the same for all rankings of these points.
+        mix: λ (``share``) and τ (``temperature``) of the memory, if there is one.
     """
 
     dataset: str
@@ -70,6 +74,7 @@ class XmcResults:
     tests: dict[str, dict[str, float]]
     counts: dict[str, int]
     scores: dict[str, dict[str, Array]] = field(repr=False)
+    mix: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All but the scores of points; the metrics of the first mode are ``metrics``, others have the mode's name."""
@@ -84,6 +89,7 @@ class XmcResults:
             "intervals": self.intervals,
             "groups": self.groups,
             "tests": self.tests,
+            **({} if self.mix is None else {"mix": self.mix}),
         }
 
 
@@ -111,7 +117,8 @@ def evaluate_xmc(
             needs none.
         dataset: What :func:`retriever.data.xmc.load_xmc` read.
         split: ``test``, or ``validation`` for points held out of the training part.
-        modes: The rankings to evaluate: ``dense``, ``bm25``, ``hybrid``.
+        modes: The rankings to evaluate: ``dense``, ``memory``, ``bm25``, ``hybrid``. The memory holds the training
+            points, and is tuned on some of them.
         a: A of the propensity model; by the name of the data set if omitted.
         b: B of the propensity model; likewise.
         depth: Labels kept for each point, at least 100.
@@ -121,7 +128,8 @@ def evaluate_xmc(
         resamples: Bootstrap resamples; 0 for no intervals.
         seed: Seed of the resamples and of the tests.
         dtype: Precision of encoding: ``float32``, ``bfloat16`` or ``auto``.
-        progress: Called with the number of texts just encoded: the labels, then the points.
+        progress: Called with the number of texts just encoded: the labels, then the points, then those
+            of the memory.
 
     Returns:
         Metrics, intervals, groups and counts.
@@ -140,12 +148,20 @@ def evaluate_xmc(
     if unlabelled and not keep_unlabelled:
         points = points.take(np.flatnonzero(points.labels_per_point))
     pairs = points.filtered if use_filter else points.filtered[:0]
+    mixes: list[dict[str, float]] = []
+
+    def remember(index: LabelIndex) -> LabelMemory:
+        memory = LabelMemory.remember(index, train, dtype=dtype, progress=progress)
+        mixes.append(asdict(memory.mix))
+        return memory
+
     rankings = rank_labels(
         encoder,
         dataset.labels,
         points.texts,
         pairs,
         modes=modes,
+        remember=remember,
         depth=depth,
         similarity=similarity,
         dtype=dtype,
@@ -169,6 +185,7 @@ def evaluate_xmc(
         tests=_tests(ratios, seed),
         counts=_counts(dataset, points, frequency) | about,
         scores={mode: {name: _single(ratio) for name, ratio in of_mode.items()} for mode, of_mode in ratios.items()},
+        mix=mixes[0] if mixes else None,
     )
 
 

@@ -7,6 +7,7 @@
 3. Take filter pairs out of each ranking before it is cut to its depth: as many more labels are fetched as any point has
    filter pairs.
 4. The hybrid fuses the filtered rankings by combined surprise.
+5. The memory ranks by the labels and by remembered points (:mod:`retriever.indexing.label_memory`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from retriever.encoder.encoder import Encoder, Similarity
 from retriever.errors import DataError
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
+from retriever.indexing.label_memory import LabelMemory
 from retriever.indexing.labels import BLOCK, LabelIndex
 from retriever.indexing.ranking import NO_HIT, Ranking
 
-Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
+Mode: TypeAlias = Literal["dense", "memory", "bm25", "hybrid"]
 Search: TypeAlias = Callable[[int, int, int], Ranking]
 """First point, last point, hits → their ranking."""
 
@@ -45,6 +47,7 @@ def rank_labels(
     filtered: Pairs,
     *,
     modes: Sequence[Mode] = ("dense", "bm25"),
+    remember: Callable[[LabelIndex], LabelMemory] | None = None,
     depth: int = 100,
     similarity: Similarity | None = None,
     dtype: str = "auto",
@@ -57,7 +60,8 @@ def rank_labels(
         labels: L labels.
         texts: Q texts.
         filtered: Filter pairs (M, 2): a text and a label it must not get.
-        modes: The rankings wanted: ``dense``, ``bm25``, ``hybrid``.
+        modes: The rankings wanted: ``dense``, ``memory``, ``bm25``, ``hybrid``.
+        remember: Adds points to the label index, for ``memory``.
         depth: Labels kept for each text, at least 1.
         similarity: Similarity of the vectors, instead of the encoder's own.
         dtype: Precision of encoding.
@@ -67,17 +71,22 @@ def rank_labels(
         Mode → rows of labels (Q, K), best first, K ≤ depth; −1 where there is none.
 
     Raises:
-        DataError: A mode is unknown or needs an encoder, or no label has a text.
+        DataError: A mode is unknown or needs an encoder or points, or no label has a text.
     """
     if not modes or not set(modes) <= set(get_args(Mode)):
         raise DataError(f"The modes {list(modes)} cannot be evaluated: choose from {', '.join(get_args(Mode))}.")
     searches: dict[Mode, Search] = {}
-    if {"dense", "hybrid"} & set(modes):
+    if {"dense", "memory", "hybrid"} & set(modes):
         if encoder is None:
-            raise DataError("Dense and hybrid search need an encoder: give a model, or evaluate bm25 alone.")
+            raise DataError("Dense, memory and hybrid search need an encoder: give a model, or evaluate bm25 alone.")
         index = LabelIndex.build(encoder, labels, similarity=similarity, dtype=dtype, progress=progress)
         vectors = encoder.encode(texts, "query", dtype=dtype, progress=progress)
         searches["dense"] = lambda start, stop, k: index.search(vectors[start:stop], k)
+        if "memory" in modes:
+            if remember is None:
+                raise DataError("The mode memory needs points to remember: give them, or leave it out.")
+            memory = remember(index)
+            searches["memory"] = lambda start, stop, k: memory.search(vectors[start:stop], k)
     if {"bm25", "hybrid"} & set(modes):
         words = Bm25Index.build(map(_telling, labels.texts))
         searches["bm25"] = lambda start, stop, k: words.search(list(map(_telling, texts[start:stop])), k)

@@ -71,6 +71,11 @@ def sentences(results: XmcResults) -> list[str]:
     }
     found = [f"{what}: {count:,}" for what, count in odd.items() if count]
     lines = [f"{results.dataset} has {'; '.join(found)}."] if found else []
+    if results.mix:
+        lines.append(
+            f"The memory was tuned on training points: share {results.mix['share']:g}, temperature "
+            f"{results.mix['temperature']:g}."
+        )
     lines += [
         f"Dense search minus {mode} at P@1: {100 * test['p@1']:+.2f}, p = {test['p']:.4f} (paired randomisation)."
         for mode, test in results.tests.items()

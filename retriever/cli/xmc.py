@@ -40,6 +40,7 @@ def xmc(
     depth: Annotated[int, typer.Option(help="Labels kept for each point, at least 100.")] = 100,
     bm25: Annotated[bool, typer.Option("--bm25/--no-bm25", help="BM25 on the labels' texts beside the model.")] = True,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="Both of them fused, too.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="The training points as a memory, too.")] = False,
     keep_unlabelled: Annotated[
         bool, typer.Option("--keep-unlabelled", help="Let points without labels count, as 0.")
     ] = False,
@@ -74,6 +75,7 @@ def xmc(
     if deduplicate:
         dataset = deduplicate_labels(dataset)
     modes: list[Mode] = ["dense"]
+    modes += ["memory"] if memory else []
     modes += ["bm25"] if bm25 else []
     modes += ["hybrid"] if hybrid else []
     encoder = Encoder.load(model, device)
@@ -113,6 +115,9 @@ def predict(
     ],
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to label; - reads one a line.")],
     k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Labels to show for each text.")] = 5,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Learn from the training points of LABELS, an XMC folder, too.")
+    ] = False,
     titles_only: TitlesOnly = False,
     device: options.Device = None,
     dtype: options.Dtype = "auto",
@@ -124,19 +129,23 @@ def predict(
 
     retriever predict model data/reuters "Coffee exports rose in March" -k 3
     """
-    from retriever.data.xmc import load_labels
+    from retriever.data.xmc import load_labels, load_xmc
     from retriever.encoder import Encoder
     from retriever.eval.report import snippet
+    from retriever.indexing.label_memory import LabelMemory
     from retriever.indexing.labels import LabelIndex
 
     options.use_threads(threads)
     reporter = RichReporter(quiet)
-    known = load_labels(labels, titles_only=titles_only)
+    dataset = load_xmc(labels, titles_only=titles_only) if memory else None
+    known = load_labels(labels, titles_only=titles_only) if dataset is None else dataset.labels
     if texts == ["-"]:
         texts = [line for line in typer.get_text_stream("stdin").read().splitlines() if line.strip()]
     encoder = Encoder.load(model, device)
     with reporter.stage("encode") as advance:
         index = LabelIndex.build(encoder, known, dtype=dtype, progress=advance)
+        if dataset is not None:
+            index = LabelMemory.remember(index, dataset.train, dtype=dtype, progress=advance)
     found = index.predict(texts, k, dtype=dtype)
     options.note_truncated(encoder, reporter)
     if json:

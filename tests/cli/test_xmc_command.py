@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from retriever.cli.app import app
 from retriever.data.xmc import load_labels, load_xmc
 from retriever.eval.xmc import evaluate_xmc
+from retriever.indexing.label_memory import LabelMemory
 from retriever.indexing.labels import LabelIndex
 
 
@@ -111,3 +112,15 @@ def test_mistakes_are_sentences(folder, tmp_path):
     ):
         out, err = call(*arguments, code=2)
         assert sentence in err and err.startswith("Error: ") and err.count("\n") == 1 and out == ""
+
+
+def test_the_training_points_are_a_memory_on_request(folder):
+    out, err = call("eval", "xmc", folder / "model", folder / "zoo", "--memory", "--json")
+    expected = evaluate_xmc(encoders.static(), load_xmc(folder / "zoo"), modes=["dense", "memory", "bm25"])
+    assert json.loads(out) == json.loads(json.dumps(expected.to_json()))
+    assert f"share {expected.mix['share']:g}, temperature {expected.mix['temperature']:g}." in err
+    data = load_xmc(folder / "zoo")
+    memory = LabelMemory.remember(LabelIndex.build(encoders.static(), data.labels), data.train)
+    out, _ = call("predict", folder / "model", folder / "zoo", "the lazy dog", "--memory", "--json")
+    expected = [tag.label for tag in memory.predict(["the lazy dog"])[0]]
+    assert [tag["label"] for tag in json.loads(out)["predictions"][0]["labels"]] == expected

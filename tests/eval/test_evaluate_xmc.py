@@ -15,11 +15,13 @@ from shared_data import SHARED, needs_shared
 
 from retriever.data.xmc import load_xmc
 from retriever.data.xmc_metrics import all_metrics, inverse_propensity
-from retriever.data.xmc_points import deduplicate_labels, label_frequency, split_validation
+from retriever.data.xmc_points import deduplicate_labels, holds, label_frequency, split_validation
 from retriever.errors import DataError
 from retriever.eval.significance import bootstrap_intervals, paired_randomisation
 from retriever.eval.xmc import evaluate_xmc, frequency_groups
 from retriever.eval.xmc_ranking import rank_labels
+from retriever.indexing.label_memory import LabelMemory
+from retriever.indexing.labels import LabelIndex
 
 DATA = xmc_folders.dataset()
 MODES = ("dense", "bm25", "hybrid")
@@ -216,3 +218,18 @@ def test_bm25_on_the_real_data_sets(name):
     published, tolerance = REAL[name]
     metrics = evaluate_xmc(None, load_xmc(SHARED / "xmc" / name), modes=["bm25"], resamples=0).metrics["bm25"]
     assert (metrics["p@1"], metrics["recall@10"]) == pytest.approx(published, abs=tolerance)
+
+
+def test_the_memory_holds_the_training_points(encoder):
+    found = evaluate_xmc(encoder, DATA, modes=["dense", "memory"], resamples=0)
+    labelled = DATA.test.take([0, 1, 3])
+    memory = LabelMemory.remember(LabelIndex.build(encoder, DATA.labels), DATA.train)
+    rows = memory.search(encoder.encode(labelled.texts, "query"), 6).rows.tolist()
+    for point, row in enumerate(rows):
+        left = [label for label in row if not holds(labelled.forbidden[point], np.array([0]), np.array([label]))[0]]
+        truth = set(labelled.targets[point].indices.tolist())
+        assert found.scores["memory"]["p@3"][point] == pytest.approx(len(truth & set(left[:3])) / 3)
+    assert found.to_json()["mix"] == {"share": memory.mix.share, "temperature": memory.mix.temperature}
+    assert "memory" in found.tests and "memory" in found.to_json()
+    with pytest.raises(DataError, match="needs points to remember"):
+        rank_labels(encoder, DATA.labels, ["dog"], labelled.filtered[:0], modes=["memory"])
