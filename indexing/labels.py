@@ -1,8 +1,9 @@
 """Labels as an index: which labels fit a text?
 
-1. Encode the text of each label as a document, and a text to be labelled as a query.
+1. Encode the text of each label as a document, behind the token that the encoder may have for it
+   (:mod:`retriever.encoder.own_tokens`), and a text to be labelled as a query.
 2. A label's score is the similarity of the two vectors; the search is exact.
-3. A label without text has no vector, and is never found.
+3. A label with neither text nor token has no vector, and is never found.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from retriever.data.xmc_points import XmcLabels
 from retriever.encoder.encoder import Encoder, Similarity
+from retriever.encoder.own_tokens import encode_labels, findable
 from retriever.errors import DataError
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.ranking import NO_HIT, Ranking
@@ -43,7 +45,7 @@ class LabelIndex:
     Args:
         encoder: The encoder of labels and texts.
         labels: L labels.
-        index: The vectors of those that have a text.
+        index: The vectors of those that have a text or a token.
         rows: Their rows among the labels, rising.
     """
 
@@ -75,10 +77,11 @@ class LabelIndex:
         Raises:
             DataError: No label has a text.
         """
-        rows = labels.readable
+        rows = findable(encoder, labels)
         if not len(rows):
             raise DataError(f"None of the {len(labels):,} labels has a text: give labels a title or a content.")
-        vectors = encoder.encode([labels.texts[row] for row in rows], "document", dtype=dtype, progress=progress)
+        ids, texts = ([values[row] for row in rows] for values in (labels.ids, labels.texts))
+        vectors = encode_labels(encoder, ids, texts, dtype=dtype, progress=progress)
         return cls(encoder, labels, DenseIndex.build(vectors, similarity or encoder.similarity), rows)
 
     def search(self, vectors: NDArray[np.float32], k: int) -> Ranking:

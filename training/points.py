@@ -22,7 +22,7 @@ from torch import Tensor
 from retriever.data.ragged import Ragged, concatenate
 from retriever.data.xmc_points import XmcLabels, XmcPoints
 from retriever.encoder import Encoder
-from retriever.encoder.own_tokens import NONE, begin_with
+from retriever.encoder.own_tokens import begin_with, findable
 from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives.pairs import Pairs, sample_positives
 from retriever.training.views import prepend
@@ -82,11 +82,10 @@ class PointExamples:
             more = csr_matrix((ones, (np.arange(len(known)), known)), (len(known), len(labels)))
             tokens, targets = concatenate([tokens, own]), vstack([targets, more], "csr")
             filtered = vstack([filtered, csr_matrix(more.shape, dtype=np.float32)], "csr")
-        rows, usable = tokens_of(labels.texts, encoder, "document", settings.label_tokens), known
+        rows = tokens_of(labels.texts, encoder, "document", settings.label_tokens)
         if encoder.own_tokens is not None:
-            mine = encoder.own_tokens.find(labels.ids, labels.texts)
-            rows, usable = begin_with(mine, rows), np.union1d(known, np.flatnonzero(mine != NONE))
-        return cls(tokens, rows, targets, filtered, usable, settings)
+            rows = begin_with(encoder.own_tokens.find(labels.ids, labels.texts), rows)
+        return cls(tokens, rows, targets, filtered, findable(encoder, labels), settings)
 
     @property
     def fingerprint(self) -> str:

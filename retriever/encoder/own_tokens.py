@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sentence_transformers.base.modules.transformer import Transformer
 
 from retriever.data.ragged import Ragged, offsets_of
+from retriever.data.xmc_points import XmcLabels
 from retriever.encoder.static import TermEmbedding
 from retriever.errors import ModelError
 
@@ -99,6 +100,14 @@ def add_tokens(encoder: Encoder, count: int) -> int:
                 f"The model starts with a {type(module).__name__} module, which takes no tokens for labels; choose a "
                 "transformer, or a static encoder trained here."
             )
+
+
+def findable(encoder: Encoder, labels: XmcLabels) -> NDArray[np.int64]:
+    """Rows of the labels that have a text or a token of their own, rising."""
+    if encoder.own_tokens is None:
+        return labels.readable
+    having = encoder.own_tokens.find(labels.ids, labels.texts) != NONE
+    return np.union1d(labels.readable, np.flatnonzero(having)).astype(np.int64)
 
 
 def begin_with(tokens: NDArray[np.int64], rows: Ragged) -> Ragged:

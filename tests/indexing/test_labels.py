@@ -5,8 +5,12 @@ from __future__ import annotations
 import encoders
 import numpy as np
 import pytest
+import torch
 
+from retriever.data.tokenizers import WordTokenizer
 from retriever.data.xmc_points import XmcLabels
+from retriever.encoder import Encoder
+from retriever.encoder.own_tokens import OwnTokens, add_tokens
 from retriever.errors import DataError
 from retriever.indexing import labels as module
 from retriever.indexing.labels import LabelIndex
@@ -75,3 +79,16 @@ def test_mistakes_are_sentences():
         LabelIndex.build(encoders.static(), XmcLabels(["a", "b"], ["", " "]))
     with pytest.raises(DataError, match="k is 0"):
         LabelIndex.build(encoders.static(), LABELS).predict(["dog"], k=0)
+
+
+def test_labels_are_found_by_the_tokens_they_have():
+    encoder = Encoder.static(WordTokenizer.train(["red wine", "green tea"], min_documents=1), dimension=8)
+    labels = XmcLabels(["a", "b", "c", "d"], ["red wine", "green tea", "", ""])
+    first = add_tokens(encoder, 1)
+    query = encoder.encode(["green tea"], "query")
+    with torch.no_grad():
+        encoder.stack[0].table[first] = torch.from_numpy(3 * query[0])
+    encoder.own_tokens = OwnTokens.of(["a", "c"], ["red wine", ""], np.array([first, first]))
+    index = LabelIndex.build(encoder, labels)
+    assert index.search(query, 4).rows[0].tolist() == [1, 2, 0]  # c by its token alone, a by text and token, d never
+    assert [tag.label for tag in index.predict(["green tea"], 2)[0]] == ["b", "c"]
