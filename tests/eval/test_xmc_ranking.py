@@ -72,7 +72,9 @@ def test_stop_words_find_no_label():
 
 
 def test_modes_need_what_they_need():
-    with pytest.raises(DataError, match=r"The modes \['sparse'\] cannot be evaluated: choose from dense, memory, bm25, hybrid"):
+    with pytest.raises(
+        DataError, match=r"The modes \['sparse'\] cannot be evaluated: choose from dense, memory, bm25, hybrid"
+    ):
         rank_labels(None, DATA.labels, TEXTS, NO_PAIRS, modes=["sparse"])
     with pytest.raises(DataError, match="cannot be evaluated"):
         rank_labels(None, DATA.labels, TEXTS, NO_PAIRS, modes=[])
