@@ -1,44 +1,64 @@
 """Dense search: the nearest vectors, on FAISS.
 
 1. Under cosine similarity all vectors, documents and queries, are scaled to length 1; then both similarities are inner
-   products, in fp32 (fp16 for the documents of ``HNSW32_SQfp16``).
-2. ``Flat`` compares with every document and is exact. ``HNSW32`` walks a graph of 32 links a document: it looks at a
-   small part of the documents and misses a few hits. It suits cosine; under dot product long vectors draw the walk.
-3. Vectors are added in chunks, so that building holds the index and one chunk.
-4. Searches pass their parameters along and change nothing, so that threads can share an index. A file is opened as a
-   memory map, which processes share.
-5. The background of a query's scores is taken from 4,096 documents spread evenly over the rows, or from all if there
-   are fewer.
+   products. Documents are kept in fp32 (``Flat``, ``HNSW32``) or fp16 (all other kinds).
+2. ``Flat`` compares with every document and is exact. Other kinds look at a part of the documents or at codes of them,
+   miss a few hits, and score what they found by the full vectors: :mod:`retriever.indexing.kinds`.
+3. Vectors are added in chunks, so that building holds the index and one chunk. Codes are learnt when they are first
+   needed: at the first search, or on saving.
+4. ``alive`` tells which rows may be found. Few of them are compared one by one, which is exact; else lists and graphs
+   skip the others, and the remaining kinds find more than is wanted, of which the others are dropped. A query that ends
+   up with fewer hits than there are is compared with all rows that are alive.
+5. Searches pass their parameters along and change nothing, so that threads can share an index. Files are opened as
+   memory maps, which processes share.
+6. The background of a query's scores is that of 4,096 documents spread evenly over the rows, or of all if there are
+   fewer: with their mean m and centred vectors X = Q R, the scores of a query q have mean q·m and deviation ‖R q‖ / √n.
 
 A query whose vector is zero (no known word) has no direction and no hits. Flat indexes are the same at every build;
-HNSW graphs only if built by one thread (``OMP_NUM_THREADS=1``).
+others only if built by one thread (``OMP_NUM_THREADS=1``).
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing.alive import compare, only
+from retriever.indexing.kinds import (
+    SHALLOWEST,
+    SearchSettings,
+    create,
+    evenly,
+    learn,
+    search_parameters,
+    selector,
+    selects,
+    store_inside,
+    told,
+)
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Similarity
 
 Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 CHUNK = 16_384  # vectors added at a time
-EF_CONSTRUCTION = 100  # breadth of the walk that places a new document in a graph
-EF_SEARCH = 128  # breadth of the walk of a search, unless told otherwise
 SAMPLE = 4096  # documents that stand for all in the background of scores: mean and deviation to about 1 %
-FACTORY = re.compile(r"Flat|HNSW\d+(_SQfp16)?")
+FEW = 20_000  # rows alive that are compared one by one
+SPARE = 3.0  # where rows are dropped afterwards, so many deviations more than wanted are found
+HALF_MAX = float(np.finfo(np.float16).max)
+NOTHING = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 # Since 1.15, FAISS compares this threshold with queries × dimension, and its default sends batches of up to hundreds
 # of queries down the path meant for one. Before, it compared with the number of queries, and the default was 20.
@@ -49,13 +69,18 @@ class DenseIndex:
     """A FAISS index; make one with :meth:`build`, :meth:`empty` or :meth:`open`.
 
     Args:
-        index: The FAISS index, by inner product.
+        index: What is searched, by inner product.
         similarity: ``cosine`` or ``dot``.
+        store: The full vectors, row for row, where ``index`` holds codes.
     """
 
-    def __init__(self, index: faiss.Index, similarity: Similarity) -> None:
+    def __init__(self, index: faiss.Index, similarity: Similarity, store: faiss.Index | None = None) -> None:
+        inside = store_inside(index)
         self._index = index
-        self._sample: Array | None = None
+        self._coded = inside is None
+        self._store: Any = store if inside is None else inside
+        self._refined: faiss.IndexRefine | None = None
+        self._spread: tuple[Array, Array] | None = None
         self.similarity = similarity
 
     @classmethod
@@ -65,117 +90,194 @@ class DenseIndex:
         Args:
             dimension: D.
             similarity: ``cosine`` or ``dot``.
-            factory: ``Flat``, ``HNSW32`` (or another number of links) or ``HNSW32_SQfp16``.
+            factory: ``Flat``, ``HNSW32_SQfp16``, ``PQ192x4fs``, ``IVF1024,PQ192x4fs`` or any other factory string of
+                FAISS; :func:`retriever.indexing.factory.choose` chooses one.
 
         Raises:
-            IndexFolderError: The factory is unknown.
+            IndexFolderError: The factory is unknown or does not fit the dimension.
         """
-        if not FACTORY.fullmatch(factory):
-            raise IndexFolderError(f"The factory {factory!r} is unknown: choose Flat, HNSW32 or HNSW32_SQfp16.")
-        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
-        if isinstance(index, faiss.IndexHNSW):
-            index.hnsw.efConstruction = EF_CONSTRUCTION
-        return cls(index, similarity)
+        return cls(create(factory, dimension), similarity, create("SQfp16", dimension))
 
     @classmethod
     def build(cls, vectors: Array, similarity: Similarity = "cosine", factory: str = "Flat") -> DenseIndex:
         """Index vectors (N, D); their positions are the rows that a search returns.
 
+        Args:
+            vectors: An array, also a memory-mapped one or one in fp16, of which a chunk at a time is read.
+            similarity: ``cosine`` or ``dot``.
+            factory: See :meth:`empty`.
+
         Raises:
             DataError: A vector is not finite.
-            IndexFolderError: The factory is unknown.
+            IndexFolderError: The factory is unknown or does not fit the dimension, or the vectors are too few for it.
         """
         index = cls.empty(vectors.shape[1], similarity, factory)
         index.add(vectors)
+        index.finish()
         return index
 
     @classmethod
     def open(cls, path: str | Path, similarity: Similarity = "cosine") -> DenseIndex:
-        """Open a saved index as a memory map; the file must not change while it is open.
+        """Open a saved index as a memory map; the files must not change while they are open.
 
         Args:
             path: What :meth:`save` wrote.
             similarity: The similarity it was built for, which the file does not tell.
 
         Raises:
-            IndexFolderError: The file is missing or damaged.
+            IndexFolderError: A file is missing or damaged.
         """
-        try:
-            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), similarity)
-        except (RuntimeError, MemoryError) as error:
-            raise IndexFolderError(f"The vectors {path} are missing or damaged: build the index again.") from error
+        index = _read(Path(path))
+        store = None if store_inside(index) is not None else _read(store_path(path))
+        if store is not None and (store.ntotal, store.d) != (index.ntotal, index.d):
+            raise IndexFolderError(f"{path} and {store_path(path)} do not fit together: build the index again.")
+        return cls(index, similarity, store)
 
     def add(self, vectors: Array) -> None:
         """Append vectors (N, D) to the index.
 
         Raises:
-            DataError: A vector is not finite, or the dimension differs from the index's.
+            DataError: A vector is not finite or beyond fp16, or the dimension differs from the index's.
         """
         for start in range(0, len(vectors), CHUNK):
-            self._index.add(self._prepared(vectors[start : start + CHUNK]))
-        self._sample = None
+            chunk = self._prepared(vectors[start : start + CHUNK])
+            if isinstance(self._store, faiss.IndexScalarQuantizer) and np.abs(chunk).max(initial=0) > HALF_MAX:
+                raise DataError("A vector holds a value beyond fp16 (65,504): use the factory Flat or HNSW32.")
+            (self._store if self._coded else self._index).add(chunk)
+        self._spread = self._refined = None
 
-    def save(self, path: str | Path) -> None:
-        """Write the index to a file.
+    def finish(self) -> None:
+        """Learn codes, if the kind needs them and they are not learnt yet, and encode what has been added.
 
         Raises:
-            OutputError: The file cannot be written.
+            IndexFolderError: The vectors are too few for this kind, or it takes no vectors after its first ones.
         """
-        try:
-            faiss.write_index(self._index, str(path))
-        except RuntimeError as error:
-            raise OutputError(f"Cannot write {path}: choose a place with room and write access.") from error
+        if not self._index.is_trained:
+            learn(self._index, self._store)
+        for start in range(self._index.ntotal, len(self), CHUNK):
+            chunk = self._store.reconstruct_n(start, min(CHUNK, len(self) - start))
+            try:
+                self._index.add(chunk)
+            except RuntimeError as error:
+                raise IndexFolderError(
+                    f"This kind of index takes no more vectors after the first {start:,}: choose another factory."
+                ) from error
+        if self._coded and self._refined is None:
+            self._refined = faiss.IndexRefine(self._index, self._store)
 
-    def search(self, vectors: Array, k: int, ef_search: int | None = None) -> Ranking:
+    def save(self, path: str | Path) -> None:
+        """Write the index to a file, and the full vectors beside it where the index holds codes.
+
+        Raises:
+            OutputError: A file cannot be written.
+            IndexFolderError: The vectors are too few for this kind.
+        """
+        self.finish()
+        _write(self._index, Path(path))
+        if self._coded:
+            _write(self._store, store_path(path))
+
+    def search(
+        self, vectors: Array, k: int, *, alive: Mask | None = None, parameters: SearchSettings | None = None
+    ) -> Ranking:
         """The ``k`` nearest documents of each query.
 
         Args:
             vectors: Query vectors (Q, D).
             k: Hits wanted.
-            ef_search: Breadth of the walk through a graph: higher finds more and takes longer. At least ``k``; 128 if
-                not given. A flat index does not need it.
+            alive: Which rows may be found, (N,); all if not given. The background is that of all rows.
+            parameters: What an approximate search may spend; see :class:`retriever.indexing.kinds.SearchSettings`.
 
         Returns:
-            Rows and similarities (Q, min(k, N)).
+            Rows and similarities (Q, min(k, rows alive)).
 
         Raises:
-            DataError: A vector is not finite, its dimension differs from the index's, or ``k`` is below 1.
+            DataError: A vector is not finite, its dimension differs from the index's, ``k`` is below 1, or ``alive``
+                has another length than the index.
         """
-        width = depth(k, len(self))
+        self.finish()
+        if alive is not None and alive.shape != (len(self),):
+            raise DataError(f"The rows alive have shape {alive.shape} and the index has {len(self):,} rows.")
+        if alive is not None and alive.all():
+            alive = None
+        count = len(self) if alive is None else int(alive.sum())
+        width = depth(k, count)
         queries = self._prepared(vectors)
-        parameters = None
-        if not self.is_exact:
-            parameters = faiss.SearchParametersHNSW(efSearch=max(ef_search or EF_SEARCH, width))  # type: ignore[attr-defined]
-        if not len(queries):
-            return Ranking.stack([], width, self._background(queries))
+        if not len(queries) or not width:
+            return Ranking.stack([NOTHING] * len(queries), width, self._background(queries))
         with _tuned(*queries.shape):
-            scores, rows = self._index.search(queries, width, params=parameters)
+            rows, scores = self._find(queries, width, alive, parameters or SearchSettings())
+            background = self._background(queries)
         rows[~queries.any(axis=1)] = NO_HIT
-        return Ranking.sorted(rows, scores, self._background(queries))
+        return Ranking.sorted(rows, scores, background)
+
+    def vectors(self, rows: Rows) -> Array:
+        """The stored vectors of rows (R,), as (R, D) fp32; of length 1 under cosine similarity.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        rows = np.ascontiguousarray(rows, np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows from {rows.min()} to {rows.max()} of an index with {len(self):,} rows")
+        found: Array = self._store.reconstruct_batch(rows)
+        return found
 
     @property
     def is_exact(self) -> bool:
-        """Whether a search compares with every document."""
-        return not isinstance(self._index, faiss.IndexHNSW)
+        """Whether a search compares with every full vector."""
+        return self._index is self._store
 
     @property
     def dimension(self) -> int:
         """D, the width of a vector."""
         return int(self._index.d)
 
+    @property
+    def kind(self) -> faiss.Index:
+        """What FAISS searches, for looking at."""
+        return self._index
+
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return int(self._store.ntotal)
+
+    def _find(self, queries: Array, k: int, alive: Mask | None, settings: SearchSettings) -> tuple[Rows, Array]:
+        """Rows and scores (Q, k) in any order, for k up to the number of rows alive."""
+        if alive is not None and alive.sum() <= FEW:
+            return compare(self._store, queries, k, alive)
+        rows, scores = self._look(queries, k, alive, settings)
+        short = np.flatnonzero((rows == NO_HIT).any(axis=1))
+        if len(short):
+            rows[short], scores[short] = compare(self._store, queries[short], k, alive)
+        return rows, scores
+
+    def _look(self, queries: Array, k: int, alive: Mask | None, settings: SearchSettings) -> tuple[Rows, Array]:
+        """What the kind itself finds; row −1 where it finds too little."""
+        share = 1.0 if alive is None else float(alive.mean())
+        chosen = None if alive is None or not selects(self._index) else selector(alive)
+        drops = alive is not None and chosen is None
+        candidates = settings.rerank * max(k, SHALLOWEST) if self._coded else k
+        if drops:
+            candidates = math.ceil(max(candidates, k + SPARE * math.sqrt(k)) / share)
+        candidates = min(candidates, len(self))
+        width = candidates if drops else k
+        spending = search_parameters(self._index, settings, candidates, chosen, share)
+        if self._refined is not None:
+            spending = told("IndexRefineSearchParameters", k_factor=candidates / width, base_index_params=spending)
+        searched = self._index if self._refined is None else self._refined
+        scores, rows = searched.search(queries, width, params=spending)
+        return only(alive, rows, scores, k) if alive is not None and drops else (rows, scores)
 
     def _background(self, queries: Array) -> Background:
         """How the queries (Q, D) score a sample of the documents, which is read once."""
-        sample = self._sample
-        if sample is None:
-            rows = np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().astype(np.int64)
-            sample = self._sample = self._index.reconstruct_batch(rows)
-        scores = queries @ sample.T
-        return Background(
-            scores.mean(axis=1, dtype=np.float64), scores.std(axis=1, dtype=np.float64), np.ones(len(queries))
-        )
+        if self._spread is None:
+            sample = self.vectors(evenly(len(self), SAMPLE)).astype(np.float64)
+            mean = sample.mean(axis=0) if len(sample) else np.zeros(self.dimension)
+            factor = np.asarray(np.linalg.qr(sample - mean, mode="r"))  # (D, D), or less high
+            self._spread = mean.astype(np.float32), (factor / math.sqrt(max(len(sample), 1))).astype(np.float32)
+        centre, spread = self._spread
+        deviation = np.linalg.norm(queries @ spread.T, axis=1)
+        return Background((queries @ centre).astype(np.float64), deviation.astype(np.float64), np.ones(len(queries)))
 
     def _prepared(self, vectors: Array) -> Array:
         """Checked vectors, of length 1 under cosine similarity."""
@@ -194,6 +296,25 @@ class DenseIndex:
             return vectors
         lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))  # (N,)
         return (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+
+
+def store_path(path: str | Path) -> Path:
+    """Where the full vectors of an index file lie."""
+    return Path(path).with_suffix(".fp16.faiss")
+
+
+def _read(path: Path) -> faiss.Index:
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as error:
+        raise IndexFolderError(f"The vectors {path} are missing or damaged: build the index again.") from error
+
+
+def _write(index: faiss.Index, path: Path) -> None:
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OutputError(f"Cannot write {path}: choose a place with room and write access.") from error
 
 
 @contextmanager
