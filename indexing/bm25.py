@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.ranking import Background, Hits, Ranking, best, depth
+from retriever.indexing.ranking import Background, Ranking, best, depth
 
 SETTINGS = "words.json"  # beside the files of bm25s
 BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
@@ -143,36 +143,44 @@ def inverse_frequency(holding: int, documents: int) -> float:
     return math.log1p((documents - holding + 0.5) / (holding + 0.5))
 
 
-def rank(scored: Iterable[tuple[NDArray[np.float32], float]], k: int, documents: int) -> Ranking:
+def rank(
+    scored: Iterable[tuple[NDArray[np.float32], float]],
+    k: int,
+    documents: int,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Ranking:
     """Hits and backgrounds of scored documents.
 
     Args:
         scored: For each of Q queries, the scores (N,) of all rows, 0 for no hit, and the share of it that is known.
         k: Hits wanted.
         documents: Rows that count, at most N; the others have score 0.
+        allowed: Which of them may be hits, (N,); all if not given.
 
     Returns:
-        Rows and scores (Q, min(k, documents)).
+        Rows and scores (Q, K), where K is ``k`` or the number of rows that may be hits, if that is smaller.
 
     Raises:
         DataError: ``k`` is below 1.
     """
-    width = depth(k, documents)
+    width = depth(k, documents if allowed is None else int(allowed.sum()))
     size = max(1, min(BACKGROUND, documents))
     hits, backgrounds = [], []
     for scores, known in scored:
         matched = np.flatnonzero(scores > 0)
-        matched, found = _reaching(matched, scores[matched], max(width, size))
-        hits.append(best(matched, found, width))
-        leading = np.sort(found)[-size:].astype(np.float64)
+        reached = _reaching(matched, scores, max(width, size))
+        own = reached if allowed is None else matched[allowed[matched]]
+        hits.append(best(own, scores[own], width))
+        leading = np.sort(scores[reached])[-size:].astype(np.float64)
         leading = np.pad(leading, (size - len(leading), 0))
         backgrounds.append((leading.mean(), leading.std() / math.sqrt(SHARPNESS), known))
     return Ranking.stack(hits, width, Background(*np.array(backgrounds, np.float64).reshape(-1, 3).T))
 
 
-def _reaching(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Hits:
-    """The rows and scores that are as good as the ``count``-th best, in their order."""
-    if len(scores) <= count:
-        return rows, scores
-    reached = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
-    return rows[reached], scores[reached]
+def _reaching(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The rows whose scores are as good as the ``count``-th best of theirs, in their order."""
+    if len(rows) <= count:
+        return rows
+    found = scores[rows]
+    reached: NDArray[np.int64] = rows[found >= np.partition(found, -count)[-count]]
+    return reached

@@ -52,9 +52,15 @@ class LiveBm25:
         self._holding = lru_cache(MEMORY)(self._count_holding)
         self._column = lru_cache(COLUMNS)(self._make_column)
 
-    def search(self, queries: Sequence[str], k: int) -> Ranking:
-        """The ``k`` best documents of each query; see :meth:`retriever.indexing.bm25.Bm25Index.search`."""
-        return rank(map(self._scores, queries), k, self._count)
+    def search(self, queries: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None) -> Ranking:
+        """The ``k`` best documents of each query; see :meth:`retriever.indexing.bm25.Bm25Index.search`.
+
+        Args:
+            queries: Q queries.
+            k: Hits wanted.
+            allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
+        """
+        return rank(map(self._scores, queries), k, self._count, allowed)
 
     def _scores(self, query: str) -> tuple[NDArray[np.float32], float]:
         """Scores of all documents (N,), 0 for those that are not alive, and the share of the query that is known."""

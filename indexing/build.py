@@ -1,10 +1,10 @@
-"""Building an index folder.
+"""Writing an index folder: the lock, and the segments of documents it is made of.
 
-1. One process at a time: the folder is locked, and what killed builds left behind is swept away.
-2. The corpus is read once, into the document store. A duplicate id shows before anything is encoded.
-3. The stored texts are encoded in chunks and added to the vectors; then BM25 reads them.
+1. One process at a time: the folder is locked, and what killed processes left behind is swept away.
+2. The documents are read once, into the document store. A duplicate id shows before anything is encoded.
+3. The stored texts are encoded in chunks and added to the vectors; then their words become postings.
 4. All files are synced to disk under a temporary name, the folder gets its name, and the manifest is replaced.
-5. Only then does the old generation go.
+5. Only then does go what no longer counts.
 
 Until step 4 is done, an index that was there before answers as before, whatever happens.
 """
@@ -12,34 +12,37 @@ Until step 4 is done, an index that was there before answers as before, whatever
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retriever.data.document import Document
+from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.files import replacing
-from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.manifest import (
-    BM25,
     DOCUMENTS,
     MANIFEST,
+    POSTINGS,
     VECTORS,
     Bm25Record,
     Manifest,
+    SegmentRecord,
     generation_name,
     model_record,
+    package_version,
     publish,
     read_manifest,
     records,
 )
+from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, write
 
 if TYPE_CHECKING:
@@ -79,27 +82,19 @@ def build_folder(
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
+    if not (0 <= options.k1 < math.inf and 0 <= options.b <= 1):
+        raise DataError(
+            f"BM25 needs k1 of at least 0 and b between 0 and 1, not k1 = {options.k1} and b = {options.b}."
+        )
     dense = DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)
+    analyzer = WordAnalyzer(options.stemmer)
     with writing(folder, overwrite) as generation:
         name = generation_name(generation)
         with replacing(folder / name) as temporary:
-            count = write(temporary / DOCUMENTS, documents)
-            if not count:
-                raise DataError("There is no document to index: give a corpus with text in it.")
-            store = DocumentStore(temporary / DOCUMENTS)
-            try:
-                for chunk in store.chunks(CHUNK):
-                    texts = [document.content for document in chunk]
-                    dense.add(encoder.encode(texts, "document", dtype=options.dtype, progress=progress))
-                dense.save(temporary / VECTORS)
-                texts_again = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
-                bm25 = Bm25Index.build(texts_again, k1=options.k1, b=options.b, stemmer=options.stemmer)
-                bm25.save(temporary / BM25)
-            finally:
-                store.close()
+            count = write_segment(temporary, documents, encoder, dense, analyzer, options.dtype, progress)
             files = records(temporary, name)
         manifest = Manifest(
-            package=_package_version(),
+            package=package_version(),
             generation=generation,
             model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
             dimension=encoder.dimension,
@@ -107,9 +102,43 @@ def build_folder(
             factory=options.factory,
             documents=count,
             bm25=Bm25Record(k1=options.k1, b=options.b, stemmer=options.stemmer),
+            segments=[SegmentRecord(name=name, documents=count)],
             files=files,
         )
         publish(folder, manifest)
+
+
+def write_segment(
+    folder: Path,
+    documents: Iterable[Document],
+    encoder: Encoder,
+    dense: DenseIndex,
+    analyzer: WordAnalyzer,
+    dtype: str,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write documents, their vectors and their postings into an empty folder.
+
+    Returns:
+        How many documents there are.
+
+    Raises:
+        DataError: There is none, an id occurs twice, or a vector is not finite.
+    """
+    count = write(folder / DOCUMENTS, documents)
+    if not count:
+        raise DataError("There is no document to index: give a corpus with text in it.")
+    store = DocumentStore(folder / DOCUMENTS)
+    try:
+        for chunk in store.chunks(CHUNK):
+            texts = [document.content for document in chunk]
+            dense.add(encoder.encode(texts, "document", dtype=dtype, progress=progress))
+        dense.save(folder / VECTORS)
+        texts_again = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
+        Postings.build(map(analyzer, texts_again)).save(folder / POSTINGS)
+    finally:
+        store.close()
+    return count
 
 
 @contextmanager
@@ -165,11 +194,13 @@ def _check_writable(folder: Path, overwrite: bool) -> None:
 def _sweep(folder: Path) -> None:
     """Remove what no manifest names. A damaged manifest might name anything: then nothing is removed."""
     try:
-        current = generation_name(read_manifest(folder).generation) if (folder / MANIFEST).exists() else ""
+        counting = (
+            {Path(file).parts[0] for file in read_manifest(folder).files} if (folder / MANIFEST).exists() else set()
+        )
     except IndexFolderError:
         return
     for path in folder.iterdir():
-        if LEFTOVER.fullmatch(path.name) and path.name != current:
+        if LEFTOVER.fullmatch(path.name) and path.name not in counting:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -180,10 +211,3 @@ def _generation(path: Path) -> int:
     """The number of a generation folder, 0 of anything else."""
     match = LEFTOVER.fullmatch(path.name)
     return int(match[1] or 0) if match else 0
-
-
-def _package_version() -> str:
-    try:
-        return version("dense-retriever")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

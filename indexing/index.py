@@ -4,6 +4,8 @@
    ``hybrid`` takes the best candidates of both and fuses them.
 2. The model is loaded when it is first needed, and must be the one that built the index, by fingerprint.
 3. Sizes of all files are checked when an index is opened, hashes by :meth:`Index.verify`.
+4. Every search looks whether the index has changed, by whatever process, and answers from its newest state.
+5. A change locks the folder for writers, not for readers; see :mod:`retriever.indexing.changes`.
 
 Threads may share an index. See :mod:`retriever.indexing.manifest` for the layout of the folder.
 """
@@ -21,21 +23,13 @@ import numpy as np
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing import changes
 from retriever.indexing.build import BuildOptions, build_folder
-from retriever.indexing.dense import DenseIndex
+from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion, fuse
-from retriever.indexing.manifest import (
-    BM25,
-    DOCUMENTS,
-    VECTORS,
-    Manifest,
-    find_model,
-    generation_name,
-    read_manifest,
-)
+from retriever.indexing.manifest import MANIFEST, Manifest, find_model, read_manifest
 from retriever.indexing.ranking import NO_HIT, Ranking, depth
-from retriever.indexing.store import DocumentStore
+from retriever.indexing.view import Mask, View
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
@@ -63,27 +57,18 @@ class Index:
 
     Args:
         folder: The index folder.
-        manifest: What it holds.
         encoder: The model, if it is open already.
 
     Raises:
         IndexFolderError: A file is missing or damaged, or the encoder is not the one that built the index.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, encoder: Encoder | None = None) -> None:
+    def __init__(self, folder: Path, encoder: Encoder | None = None) -> None:
         self.folder = folder
-        self.manifest = manifest
-        self._encoding = threading.Lock()
-        self._encoder = None if encoder is None else self._checked(encoder)
-        manifest.check_sizes(folder)
-        generation = folder / generation_name(manifest.generation)
-        self._dense = DenseIndex.open(generation / VECTORS, manifest.similarity)
-        self._bm25 = Bm25Index.open(generation / BM25)
-        self._store = DocumentStore(generation / DOCUMENTS)
-        counts = {len(self._dense), len(self._bm25), len(self._store), manifest.documents}
-        if len(counts) != 1 or self._dense.dimension != manifest.dimension:
-            self.close()
-            raise IndexFolderError(f"The files of the index {folder} do not fit together: build the index again.")
+        self._encoding, self._looking = threading.Lock(), threading.Lock()
+        self._stamp = _stamp(folder)
+        self._view = View.open(folder)
+        self._encoder = None if encoder is None else self._checked(encoder, self._view.manifest)
 
     @classmethod
     def build(
@@ -142,16 +127,13 @@ class Index:
             ModelError: There is no such model.
         """
         folder = Path(path)
-        manifest = read_manifest(folder)
-        encoder = _load(model) if isinstance(model, (str, Path)) else model
-        while True:
-            try:
-                return cls(folder, manifest, encoder)
-            except IndexFolderError:
-                generation = manifest.generation
-                manifest = read_manifest(folder)
-                if manifest.generation == generation:  # otherwise it was overwritten between two looks
-                    raise
+        read_manifest(folder)
+        return cls(folder, _load(model) if isinstance(model, (str, Path)) else model)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index holds now."""
+        return self._current().manifest
 
     @property
     def encoder(self) -> Encoder:
@@ -164,12 +146,24 @@ class Index:
         with self._encoding:
             return self._open_encoder()
 
-    def search(self, query: str, k: int = 10, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> list[Hit]:
-        """The best documents for a query; see :meth:`search_many`."""
-        return self.search_many([query], k, mode, fusion)[0]
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        fusion: Fusion = "fisher",
+        filters: Sequence[str] = (),
+    ) -> list[Hit]:
+        """The best documents for a query; see :meth:`search_batch`."""
+        return self.search_batch([query], k, mode, fusion, filters)[0]
 
-    def search_many(
-        self, queries: Sequence[str], k: int = 10, mode: Mode = "hybrid", fusion: Fusion = "fisher"
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        mode: Mode = "hybrid",
+        fusion: Fusion = "fisher",
+        filters: Sequence[str] = (),
     ) -> list[list[Hit]]:
         """The best documents for each of several queries, cheaper than one search after the other.
 
@@ -178,38 +172,82 @@ class Index:
             k: Hits wanted; a query can have fewer.
             mode: ``hybrid``, ``dense`` or ``bm25``.
             fusion: How ``hybrid`` fuses, ``fisher``, ``zscore`` or ``rrf``; see :mod:`retriever.indexing.hybrid`.
+            filters: Conditions such as ``year>=2020`` that the metadata of a hit must meet; see
+                :mod:`retriever.indexing.filters`.
 
         Returns:
             For each query its hits, best first.
 
         Raises:
-            DataError: A query is blank, ``k`` is below 1, or the mode or fusion is unknown.
+            DataError: A query is blank, ``k`` is below 1, the mode, the fusion or the field of a filter is unknown, or
+                a filter is no condition.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
-        ranking = self.rank(queries, k, mode, fusion)
+        view = self._current()
+        allowed = view.matching([Condition.parse(text) for text in filters])
+        ranking = self._rank(view, queries, k, mode, fusion, allowed)
         rows = np.unique(ranking.rows[ranking.rows != NO_HIT])
-        documents = dict(zip(rows.tolist(), self._store.get(rows), strict=True))
+        documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))
         return [_hits(ranking, query, documents) for query in range(len(queries))]
 
+    search_many = search_batch  # its former name
+
     def rank(self, queries: Sequence[str], k: int, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> Ranking:
-        """Like :meth:`search_many`, but rows and scores (Q, K) instead of documents."""
-        for query in queries:
-            if not query.strip():
-                raise DataError("The query is empty: give at least one word to search for.")
-        if mode == "bm25":
-            return self._bm25.search(queries, k)
-        if mode == "dense":
-            return self._dense.search(self._encode(queries), k)
-        if mode == "hybrid":
-            candidates = max(k, CANDIDATES if self._dense.is_exact else GRAPH_CANDIDATES)
-            dense = self._dense.search(self._encode(queries), candidates)
-            return fuse([dense, self._bm25.search(queries, candidates)], depth(k, len(self)), method=fusion)
-        raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
+        """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""
+        return self._rank(self._current(), queries, k, mode, fusion)
+
+    def get(self, name: str) -> Document | None:
+        """The document of an id, or None."""
+        view = self._current()
+        row = view.find([name])
+        return view.documents(row)[0] if row[0] != NO_HIT else None
+
+    def add(
+        self, corpus: Iterable[Document], *, dtype: str = "auto", progress: Callable[[int], None] | None = None
+    ) -> tuple[int, int]:
+        """Add documents. One whose id is there already replaces the old one.
+
+        Either all documents are in the index afterwards, or it is as it was.
+
+        Args:
+            corpus: Documents, read once.
+            dtype: Precision of encoding, see :meth:`retriever.encoder.Encoder.encode`.
+            progress: Called with the number of documents just encoded.
+
+        Returns:
+            How many documents were added, and how many of them replaced another.
+
+        Raises:
+            DataError: The corpus is empty, an id occurs twice in it, or a vector is not finite.
+            OutputError: Another process is writing the index, or the folder cannot be written.
+            IndexFolderError: The model is not the one that built the index, or a file is damaged.
+        """
+        return changes.add(self.folder, self.encoder, corpus, dtype, progress)
+
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """Delete documents.
+
+        Returns:
+            The ids that are not there; all others are deleted.
+
+        Raises:
+            OutputError: Another process is writing the index, or the folder cannot be written.
+        """
+        return changes.delete(self.folder, ids)
+
+    def compact(self) -> None:
+        """Join all that changes have left behind, without deleted documents; nothing is encoded again.
+
+        Raises:
+            OutputError: Another process is writing the index, or the folder cannot be written.
+        """
+        changes.compact(self.folder)
 
     def info(self) -> dict[str, Any]:
         """What the index holds, as plain types that `json.dumps` takes."""
-        record = self.manifest.model_dump(exclude={"files"})
-        return {"path": str(self.folder), **record, "bytes": sum(f.bytes for f in self.manifest.files.values())}
+        manifest = self.manifest
+        record = manifest.model_dump(exclude={"files", "segments"}) | {"segments": len(manifest.segments)}
+        return {"path": str(self.folder), **record, "bytes": sum(file.bytes for file in manifest.files.values())}
 
     def verify(self) -> None:
         """Read every file and compare its hash with the manifest's.
@@ -217,11 +255,17 @@ class Index:
         Raises:
             IndexFolderError: A file is missing or damaged.
         """
-        self.manifest.verify(self.folder)
+        manifest = self.manifest
+        try:
+            manifest.verify(self.folder)
+        except IndexFolderError:
+            if self.manifest.generation == manifest.generation:  # otherwise it was changed meanwhile
+                raise
+            self.verify()
 
     def close(self) -> None:
         """Close the files; the index cannot be searched any more."""
-        self._store.close()
+        self._view.close()
 
     def __len__(self) -> int:
         return self.manifest.documents
@@ -234,6 +278,34 @@ class Index:
     ) -> None:
         self.close()
 
+    def _current(self) -> View:
+        """The state of the index now."""
+        with self._looking:
+            stamp = _stamp(self.folder)
+            if stamp != self._stamp:
+                view = View.open(self.folder, self._view)
+                if self._encoder is not None:
+                    self._checked(self._encoder, view.manifest)
+                self._view, self._stamp = view, stamp
+            return self._view
+
+    def _rank(
+        self, view: View, queries: Sequence[str], k: int, mode: Mode, fusion: Fusion, allowed: Mask | None = None
+    ) -> Ranking:
+        for query in queries:
+            if not query.strip():
+                raise DataError("The query is empty: give at least one word to search for.")
+        if mode == "bm25":
+            return view.bm25.search(queries, k, allowed)
+        if mode == "dense":
+            return view.dense(self._encode(queries), k, allowed)
+        if mode == "hybrid":
+            candidates = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES)
+            width = max(1, depth(k, len(view)))  # an index whose documents are all deleted has no hits to fuse
+            dense = view.dense(self._encode(queries), candidates, allowed)
+            return fuse([dense, view.bm25.search(queries, candidates, allowed)], width, method=fusion)
+        raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
+
     def _encode(self, queries: Sequence[str]) -> np.typing.NDArray[np.float32]:
         """Query vectors (Q, D), one call at a time: models and tokenizers are not made for threads."""
         with self._encoding:
@@ -241,17 +313,27 @@ class Index:
 
     def _open_encoder(self) -> Encoder:
         if self._encoder is None:
-            self._encoder = self._checked(_load(find_model(self.manifest.model, self.folder)))
+            manifest = self.manifest
+            self._encoder = self._checked(_load(find_model(manifest.model, self.folder)), manifest)
         return self._encoder
 
-    def _checked(self, encoder: Encoder) -> Encoder:
-        if encoder.fingerprint != self.manifest.model.fingerprint:
-            built_by = self.manifest.model.path or "one that was not saved"
+    def _checked(self, encoder: Encoder, manifest: Manifest) -> Encoder:
+        if encoder.fingerprint != manifest.model.fingerprint:
+            built_by = manifest.model.path or "one that was not saved"
             raise IndexFolderError(
                 f"The index {self.folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
                 "open it with that model, or build it again."
             )
         return encoder
+
+
+def _stamp(folder: Path) -> tuple[int, int, int] | None:
+    """What differs after every change of the manifest; None if it is not there."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _load(model: str | Path) -> Encoder:

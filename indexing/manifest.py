@@ -1,13 +1,16 @@
 """The manifest of an index folder: what it holds, which model made it, and how to see that nothing is damaged.
 
-    manifest.json            published last, by an atomic replace: it decides which generation counts
-    generation-000001/       written once, never changed
-        documents.sqlite     ids, titles, texts, metadata, by row
-        vectors.faiss        vectors, by row
-        bm25/                word–document scores, by row
+    manifest.json              published last, by an atomic replace: it decides what counts
+    generation-000001/         what the first change wrote; never changed
+        documents.sqlite       ids, titles, texts, metadata, by row
+        vectors.faiss          vectors, by row
+        postings/              words of the documents, by row
+    generation-000002/
+        deleted-000001.npy     which rows of the first generation are deleted, a bit a row
+        documents.sqlite …     the documents that the second change added
 
-Every change of an index writes a new generation and then replaces the manifest, so a crash leaves the old state or the
-new one, and a reader that has the old generation open keeps it.
+Every change of an index writes a new generation, as large as the change, and then replaces the manifest. So a crash
+leaves the old state or the new one, and a reader that has the old one open keeps it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +28,9 @@ from retriever.errors import IndexFolderError
 from retriever.files import write_atomically
 
 MANIFEST = "manifest.json"
-DOCUMENTS, VECTORS, BM25 = "documents.sqlite", "vectors.faiss", "bm25"
-FORMAT = 1
+DOCUMENTS, VECTORS, POSTINGS = "documents.sqlite", "vectors.faiss", "postings"
+FORMAT = 2
+DELETED = "deleted-"
 BLOCK = 1 << 20
 
 
@@ -53,11 +58,25 @@ class ModelRecord(BaseModel):
 
 
 class Bm25Record(BaseModel):
-    """Settings of the BM25 index."""
+    """Settings of BM25."""
 
     k1: float
     b: float
     stemmer: str
+
+
+class SegmentRecord(BaseModel):
+    """Documents that one change added.
+
+    Attributes:
+        name: The folder of their generation.
+        documents: How many there are, also those that are deleted.
+        deleted: The file that tells which are deleted, if any are.
+    """
+
+    name: str
+    documents: int
+    deleted: str | None = None
 
 
 class Manifest(BaseModel):
@@ -66,13 +85,14 @@ class Manifest(BaseModel):
     Attributes:
         format: Version of this layout.
         package: Version of the package that wrote it.
-        generation: Counts the changes of the index; names the folder that counts.
+        generation: Counts the changes of the index.
         model: The encoder.
         dimension: D, the width of a vector.
         similarity: How vectors are compared.
-        factory: The FAISS factory string.
-        documents: How many there are.
-        bm25: Settings of the BM25 index.
+        factory: The FAISS factory string of large segments.
+        documents: How many there are, without the deleted.
+        bm25: Settings of BM25.
+        segments: Where the documents are, in the order in which they were added.
         files: Path from the index folder → size and hash.
     """
 
@@ -85,7 +105,27 @@ class Manifest(BaseModel):
     factory: str
     documents: int
     bm25: Bm25Record
+    segments: list[SegmentRecord]
     files: dict[str, FileRecord]
+
+    def files_of(self, segment: SegmentRecord) -> dict[str, FileRecord]:
+        """The files that the documents of a segment are in, without what tells of deletion."""
+        return {
+            path: record
+            for path, record in self.files.items()
+            if path.startswith(f"{segment.name}/") and not Path(path).name.startswith(DELETED)
+        }
+
+    def changed(
+        self, generation: int, segments: list[SegmentRecord], documents: int, files: dict[str, FileRecord]
+    ) -> Manifest:
+        """The manifest after a change that wrote ``files``; those that count no more are left out."""
+        whole = self.model_copy(update={"files": {**self.files, **files}})
+        counting = {segment.deleted: whole.files[segment.deleted] for segment in segments if segment.deleted}
+        for segment in segments:
+            counting |= whole.files_of(segment)
+        new = {"generation": generation, "segments": segments, "documents": documents, "files": counting}
+        return whole.model_copy(update={**new, "package": package_version()})
 
     def check_sizes(self, folder: Path) -> None:
         """See that every file is there in full.
@@ -95,9 +135,10 @@ class Manifest(BaseModel):
         """
         for name, record in self.files.items():
             path = folder / name
-            size = path.stat().st_size if path.is_file() else None
-            if size is None:
-                raise IndexFolderError(f"The index file {path} is missing: build the index again.")
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise IndexFolderError(f"The index file {path} is missing: build the index again.") from error
             if size != record.bytes:
                 raise IndexFolderError(
                     f"The index file {path} is damaged ({size} bytes instead of {record.bytes}): build the index again."
@@ -111,7 +152,11 @@ class Manifest(BaseModel):
         """
         self.check_sizes(folder)
         for name, record in self.files.items():
-            if sha256(folder / name) != record.sha256:
+            try:
+                is_same = sha256(folder / name) == record.sha256
+            except OSError:
+                is_same = False
+            if not is_same:
                 raise IndexFolderError(f"The index file {folder / name} is damaged: build the index again.")
 
 
@@ -128,6 +173,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise IndexFolderError(
                 f"The index {folder} has format {values['format']} and this release reads up to {FORMAT}: upgrade it."
             )
+        if isinstance(values, dict) and values.get("format") == 1 and "factory" in values:
+            raise IndexFolderError(f"The index {folder} was built by an earlier release: build it again.")
         return Manifest.model_validate(values)
     except OSError as error:
         raise IndexFolderError(
@@ -193,3 +240,11 @@ def sha256(path: Path) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def package_version() -> str:
+    """The version of this package."""
+    try:
+        return version("dense-retriever")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

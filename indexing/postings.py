@@ -11,16 +11,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import IndexFolderError
+
+_HEADERS = threading.Lock()  # Python 3.11 parses the header of a .npy file wrongly if two threads do so at once
+
+
+def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
+    """Read a ``.npy`` file, or map it; threads may do so at once."""
+    with _HEADERS:
+        array: NDArray[Any] = np.load(path, mmap_mode, allow_pickle=False)
+    return array
 
 
 def word_hash(word: str) -> int:
@@ -104,7 +114,7 @@ class Postings:
             IndexFolderError: The folder is missing or damaged.
         """
         try:
-            arrays = {name: np.load(_file(folder, name), mmap_mode="r", allow_pickle=False) for name in _NAMES}
+            arrays = {name: read_array(_file(folder, name), "r") for name in _NAMES}
             postings = cls(**arrays)
             sizes = len(postings.starts) - 1, int(postings.starts[-1]), len(postings.counts)
             if sizes != (len(postings.words), len(postings.rows), len(postings.rows)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing.filters import Condition, where
 
 SCHEMA = """
 CREATE TABLE documents (
@@ -94,6 +96,7 @@ class DocumentStore:
             self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._damaged(error) from error
+        weakref.finalize(self, self._connection.close)
         try:
             self._count = int(self._select("SELECT coalesce(max(row) + 1, 0) FROM documents")[0][0])
         except IndexFolderError:
@@ -113,6 +116,24 @@ class DocumentStore:
             raise self._damaged(f"document {min(missing)} is missing")
         return [self._document(*found[row]) for row in wanted]
 
+    def find(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """The row of each id, −1 for one that is not there."""
+        rows = []
+        for name in ids:
+            found = self._select("SELECT row FROM documents WHERE id = ?", name)
+            rows.append(found[0][0] if found else -1)
+        return np.array(rows, np.int64)
+
+    def matching(self, conditions: Sequence[Condition]) -> NDArray[np.int64]:
+        """The rows that meet all of one or more conditions, rising."""
+        clause, values = where(conditions)
+        found = self._select(f"SELECT row FROM documents WHERE {clause} ORDER BY row", *values)
+        return np.array([row for (row,) in found], np.int64)
+
+    def fields(self) -> set[str]:
+        """The names of all fields of the metadata."""
+        return {name for (name,) in self._select("SELECT DISTINCT key FROM documents, json_each(metadata)")}
+
     def chunks(self, size: int) -> Iterator[list[Document]]:
         """All documents by rising row, ``size`` at a time."""
         for start in range(0, len(self), size):
@@ -126,7 +147,7 @@ class DocumentStore:
     def __len__(self) -> int:
         return self._count
 
-    def _select(self, query: str, *values: str) -> list[Any]:
+    def _select(self, query: str, *values: str | float) -> list[Any]:
         try:
             with self._lock:
                 return self._connection.execute(query, values).fetchall()

@@ -1,16 +1,17 @@
-"""``retriever index``: build an index, look at it, check it."""
+"""``retriever index``: build an index, change it, look at it, check it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
+from retriever.errors import DataError
 
-app = typer.Typer(no_args_is_help=True, help="Build an index, look at it, check it.")
+app = typer.Typer(no_args_is_help=True, help="Build an index, change it, look at it, check it.")
 Folder = Annotated[Path, typer.Argument(help="The index folder.")]
 
 
@@ -68,6 +69,69 @@ def build(
     reporter.note(f'The index is in {output}. Next: retriever search {output} "your query"')
 
 
+@app.command("add")
+@app.command("update")
+def add(
+    index: Folder,
+    data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
+    model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
+    text_field: options.TextField = None,
+    title_field: options.TitleField = None,
+    id_field: options.IdField = None,
+    skip_bad_lines: options.SkipBadLines = False,
+    split: options.Split = "train",
+    streaming: options.Streaming = False,
+    dtype: options.Dtype = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Add documents; one whose id is there already replaces the old one. `add` and `update` are the same.
+
+    retriever index add index more.jsonl
+    """
+    from retriever.indexing.index import Index
+
+    options.use_threads(threads)
+    reporter = RichReporter(quiet or json)
+    corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
+    with Index.open(index, model) as opened:
+        with reporter.stage("index") as advance:
+            added, replaced = opened.add(corpus, dtype=dtype, progress=advance)
+        options.note_counts(corpus, opened.encoder, reporter)
+        _tell({"added": added - replaced, "replaced": replaced, "documents": len(opened)}, json)
+
+
+@app.command("delete")
+def delete(
+    index: Folder,
+    ids: Annotated[list[str], typer.Argument(help="Ids of documents.")],
+    json: options.Json = False,
+) -> None:
+    """Delete documents. Ids that are not there are reported; the others are deleted.
+
+    retriever index delete index note-17 note-18
+    """
+    from retriever.indexing.index import Index
+
+    with Index.open(index) as opened:
+        missing = opened.delete(ids)
+        _tell({"deleted": len(set(ids)) - len(missing), "missing": missing, "documents": len(opened)}, json)
+    if missing:
+        raise DataError(f"The index {index} holds no document {', '.join(map(repr, missing))}: check the id.")
+
+
+@app.command("compact")
+def compact(index: Folder, json: options.Json = False) -> None:
+    """Join what changes have left behind and free the space of deleted documents, without encoding anything again."""
+    from retriever.indexing.index import Index
+
+    with Index.open(index) as opened:
+        before = opened.info()["bytes"]
+        opened.compact()
+        _tell({"documents": len(opened), "bytes": opened.info()["bytes"], "bytes_before": before}, json)
+
+
 @app.command("info")
 def info(index: Folder, json: options.Json = False) -> None:
     """Show what an index holds."""
@@ -75,11 +139,7 @@ def info(index: Folder, json: options.Json = False) -> None:
 
     with Index.open(index) as opened:
         facts = opened.info()
-    if json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name:<12} {value:,}" if isinstance(value, int) else f"{name:<12} {value}")
+    _tell(facts, json)
 
 
 @app.command("verify")
@@ -90,3 +150,13 @@ def verify(index: Folder) -> None:
     with Index.open(index) as opened:
         opened.verify()
     typer.echo(f"{index} is whole.")
+
+
+def _tell(facts: dict[str, Any], json: bool) -> None:
+    """Print facts as one JSON object or as lines."""
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        told = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
+        typer.echo(f"{name:<12} {told}".rstrip())

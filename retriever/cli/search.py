@@ -36,6 +36,10 @@ def search(
     k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Hits to show.")] = 10,
     mode: Annotated[Mode, typer.Option(help="hybrid, dense or bm25.")] = Mode.hybrid,
     fusion: Annotated[Fusion, typer.Option(help="Of hybrid: fisher, zscore or rrf.")] = Fusion.fisher,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="A condition on the metadata: year>=2020, lang=en,de, author!=Ann. Repeatable."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
     json: options.Json = False,
 ) -> None:
@@ -49,7 +53,7 @@ def search(
     if query == "-":
         query = typer.get_text_stream("stdin").read()
     with Index.open(index, model) as opened:
-        hits = opened.search(query, k, mode.value, fusion.value)
+        hits = opened.search(query, k, mode.value, fusion.value, filters or ())
     if json:
         print_json({"query": query, "mode": mode.value, "hits": [asdict(hit) for hit in hits]})
         return

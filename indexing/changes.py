@@ -1,0 +1,175 @@
+"""Changing an index: adding, replacing, deleting documents, and joining what the changes left.
+
+1. Added documents become a segment of their own; documents that they replace, and deleted ones, are marked in a file of
+   a bit a document. What is written is as large as the change.
+2. A segment of fewer than ``FEW`` documents is searched exactly, whatever the factory of the index is.
+3. After an addition, segments at the end are joined while the last is at least a quarter as large as the one before
+   it: N documents lie in at most log₄ N segments or so, and each is copied a few times at most.
+4. Joining copies documents, vectors and postings; nothing is encoded again. Deleted documents go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retriever.data.document import Document
+from retriever.data.words import WordAnalyzer
+from retriever.files import replacing
+from retriever.indexing.build import CHUNK, write_segment, writing
+from retriever.indexing.dense import DenseIndex
+from retriever.indexing.manifest import (
+    DELETED,
+    DOCUMENTS,
+    POSTINGS,
+    VECTORS,
+    SegmentRecord,
+    generation_name,
+    publish,
+    read_manifest,
+    records,
+)
+from retriever.indexing.postings import Postings
+from retriever.indexing.store import DocumentStore, write
+from retriever.indexing.view import Mask, View
+
+if TYPE_CHECKING:
+    from retriever.encoder.encoder import Encoder
+
+FEW = 10_000  # documents below which a segment is searched exactly
+RATIO = 4  # a segment is joined with the next one unless it is more than so many times larger
+
+
+def add(
+    folder: Path,
+    encoder: Encoder,
+    documents: Iterable[Document],
+    dtype: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, int]:
+    """Add documents; see :meth:`retriever.indexing.index.Index.add`.
+
+    Returns:
+        How many documents were added, and how many of them replaced another.
+    """
+    with _changing(folder) as (view, generation):
+        name = generation_name(generation)
+        manifest = view.manifest
+        with replacing(folder / name) as temporary:
+            analyzer = WordAnalyzer(manifest.bm25.stemmer)
+            dense = DenseIndex.empty(manifest.dimension, manifest.similarity)
+            count = write_segment(temporary, documents, encoder, dense, analyzer, dtype, progress)
+            replaced = _rows_replaced(view, temporary)
+            segments = _mark(view, replaced, temporary, name)
+            files = records(temporary, name)
+        segments.append(SegmentRecord(name=name, documents=count))
+        total = manifest.documents - len(replaced) + count
+        publish(folder, manifest.changed(generation, segments, total, files))
+        _settle(folder, generation + 1)
+    return count, len(replaced)
+
+
+def delete(folder: Path, ids: Sequence[str]) -> list[str]:
+    """Delete documents; see :meth:`retriever.indexing.index.Index.delete`.
+
+    Returns:
+        The ids that are not there.
+    """
+    with _changing(folder) as (view, generation):
+        wanted = list(dict.fromkeys(ids))
+        rows = view.find(wanted)
+        there = rows[rows >= 0]
+        if len(there):
+            name = generation_name(generation)
+            with replacing(folder / name) as temporary:
+                segments = _mark(view, there, temporary, name)
+                files = records(temporary, name)
+            total = view.manifest.documents - len(there)
+            publish(folder, view.manifest.changed(generation, segments, total, files))
+    return [one for one, row in zip(wanted, rows.tolist(), strict=True) if row < 0]
+
+
+def compact(folder: Path) -> None:
+    """Join all segments into one without deleted documents; see :meth:`retriever.indexing.index.Index.compact`."""
+    with _changing(folder) as (view, generation):
+        _join(view, 0, generation)
+
+
+def _settle(folder: Path, generation: int) -> None:
+    """Join segments at the end that are of similar size."""
+    sizes = [segment.documents for segment in read_manifest(folder).segments]
+    first = len(sizes) - 1
+    while first > 0 and sizes[first - 1] <= RATIO * sum(sizes[first:]):
+        first -= 1
+    if first < len(sizes) - 1:
+        with _opened(folder) as view:
+            _join(view, first, generation)
+
+
+def _join(view: View, first: int, generation: int) -> None:
+    """Replace the segments from ``first`` on by one without deleted documents."""
+    manifest, folder, name = view.manifest, view.folder, generation_name(generation)
+    segments, alive = view.segments[first:], view.alive[first:]
+    kept, count = manifest.segments[:first], sum(int(mask.sum()) for mask in alive)
+    if not count:
+        publish(folder, manifest.changed(generation, kept, manifest.documents, {}))
+        return
+    dense = DenseIndex.empty(manifest.dimension, manifest.similarity, manifest.factory if count >= FEW else "Flat")
+    with replacing(folder / name) as temporary:
+        write(temporary / DOCUMENTS, (document for chunk in view.chunks(CHUNK, first) for document in chunk))
+        for segment, mask in zip(segments, alive, strict=True):
+            rows = np.flatnonzero(mask)
+            for start in range(0, len(rows), CHUNK):
+                dense.add(segment.dense.vectors(rows[start : start + CHUNK]))
+        dense.save(temporary / VECTORS)
+        Postings.merge([segment.postings for segment in segments], alive).save(temporary / POSTINGS)
+        files = records(temporary, name)
+    joined = [*kept, SegmentRecord(name=name, documents=count)]
+    publish(folder, manifest.changed(generation, joined, manifest.documents, files))
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[tuple[View, int]]:
+    """Lock an index and give its state and the number of the new generation."""
+    read_manifest(folder)  # no index, no folder is made
+    with writing(folder, overwrite=True) as generation, _opened(folder) as view:
+        yield view, generation
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[View]:
+    view = View(folder, read_manifest(folder))
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+def _rows_replaced(view: View, added: Path) -> np.typing.NDArray[np.int64]:
+    """The rows of documents that have the id of an added one."""
+    store = DocumentStore(added / DOCUMENTS)
+    try:
+        rows = [view.find([document.id for document in chunk]) for chunk in store.chunks(CHUNK)]
+    finally:
+        store.close()
+    found = np.concatenate(rows)
+    return found[found >= 0]
+
+
+def _mark(view: View, rows: np.typing.NDArray[np.int64], folder: Path, name: str) -> list[SegmentRecord]:
+    """Write which documents are deleted when ``rows`` are, too, into a new generation; the segments after that."""
+    marked = []
+    for place, record in enumerate(view.manifest.segments):
+        own = rows[(view.starts[place] <= rows) & (rows < view.starts[place + 1])] - view.starts[place]
+        if len(own):
+            deleted: Mask = ~view.alive[place]
+            deleted[own] = True
+            file = f"{DELETED}{record.name.rpartition('-')[2]}.npy"
+            np.save(folder / file, np.packbits(deleted))
+            record = record.model_copy(update={"deleted": f"{name}/{file}"})
+        marked.append(record)
+    return marked

@@ -1,0 +1,225 @@
+"""One state of an index: what a search sees, whatever is written meanwhile.
+
+1. The documents of all segments have one row number after the other, in the order in which they were added; rows of
+   deleted documents stay, and are never found.
+2. Vectors are searched segment by segment, and the best of all segments are the hits. Backgrounds are pooled: with
+   shares w of the segments, the mean is Σ w·mean and the variance Σ w·(deviation² + mean²) − mean². Deleted documents
+   count in them until they are gone, so that the order of a hybrid search can differ a little until then.
+3. Words are searched over all segments at once, see :mod:`retriever.indexing.bm25_live`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.data.document import Document
+from retriever.data.words import WordAnalyzer
+from retriever.errors import DataError, IndexFolderError
+from retriever.indexing.bm25_live import LiveBm25
+from retriever.indexing.dense import DenseIndex
+from retriever.indexing.filters import Condition
+from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
+from retriever.indexing.postings import Postings, read_array
+from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
+from retriever.indexing.store import DocumentStore
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """N documents that never change: their vectors, words and texts."""
+
+    dense: DenseIndex
+    postings: Postings
+    store: DocumentStore
+
+    @classmethod
+    def open(cls, folder: Path, record: SegmentRecord, manifest: Manifest) -> Segment:
+        """Open a segment of the index in ``folder``.
+
+        Raises:
+            IndexFolderError: A file is damaged, or the files do not fit together.
+        """
+        place = folder / record.name
+        dense = DenseIndex.open(place / VECTORS, manifest.similarity)
+        segment = cls(dense, Postings.open(place / POSTINGS), DocumentStore(place / DOCUMENTS))
+        counts = {len(dense), len(segment.postings), len(segment.store), record.documents}
+        if len(counts) != 1 or dense.dimension != manifest.dimension:
+            segment.store.close()
+            raise IndexFolderError(f"The files of the index {folder} do not fit together: build the index again.")
+        return segment
+
+
+class View:
+    """The documents of an index at one moment; threads may share it.
+
+    Args:
+        folder: The index folder.
+        manifest: What it holds.
+        known: An older view, whose segments are taken over where they still count.
+
+    Raises:
+        IndexFolderError: A file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, known: View | None = None) -> None:
+        manifest.check_sizes(folder)
+        self.folder, self.manifest = folder, manifest
+        self.segments: list[Segment] = []
+        for record in manifest.segments:
+            same = None if known is None else known._segment(manifest, record)
+            self.segments.append(same or Segment.open(folder, record, manifest))
+        self.alive = [_alive(folder, record) for record in manifest.segments]
+        self.starts = np.cumsum([0, *(record.documents for record in manifest.segments)])
+        if sum(int(mask.sum()) for mask in self.alive) != manifest.documents:
+            raise IndexFolderError(f"The files of the index {folder} do not fit together: build the index again.")
+
+    @classmethod
+    def open(cls, folder: Path, known: View | None = None) -> View:
+        """The state that counts now; see the class."""
+        manifest = read_manifest(folder)
+        while True:
+            try:
+                return cls(folder, manifest, known)
+            except IndexFolderError:
+                generation = manifest.generation
+                manifest = read_manifest(folder)
+                if manifest.generation == generation:  # otherwise it was changed between two looks
+                    raise
+
+    @cached_property
+    def bm25(self) -> LiveBm25:
+        """Search by words."""
+        settings = self.manifest.bm25
+        alive = np.concatenate([*self.alive, np.empty(0, bool)])
+        parts = [segment.postings for segment in self.segments]
+        return LiveBm25(parts, alive, WordAnalyzer(settings.stemmer), settings.k1, settings.b)
+
+    def matching(self, conditions: Sequence[Condition]) -> Mask | None:
+        """Which documents are alive and meet all conditions, (N,); None without any condition.
+
+        Raises:
+            DataError: No document has a field.
+        """
+        if not conditions:
+            return None
+        allowed = [np.zeros(0, bool)]
+        for segment, alive in zip(self.segments, self.alive, strict=True):
+            meets = np.zeros(len(alive), bool)
+            meets[segment.store.matching(conditions)] = True
+            allowed.append(meets & alive)
+        found = np.concatenate(allowed)
+        if not found.any():
+            self._check_fields(conditions)
+        return found
+
+    def dense(self, vectors: NDArray[np.float32], k: int, allowed: Mask | None = None) -> Ranking:
+        """The ``k`` documents nearest to each query vector (Q, D); see :meth:`DenseIndex.search`.
+
+        Args:
+            vectors: Query vectors (Q, D).
+            k: Hits wanted.
+            allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
+        """
+        width = depth(k, len(self) if allowed is None else int(allowed.sum()))
+        masks = self.alive if allowed is None else np.split(allowed, self.starts[1:-1])
+        found = [
+            segment.dense.search(vectors, k, alive=mask) for segment, mask in zip(self.segments, masks, strict=False)
+        ]
+        if len(found) == 1:
+            return found[0]
+        nothing = np.empty((len(vectors), 0))
+        rows = [
+            np.where(one.rows == NO_HIT, NO_HIT, one.rows + start)
+            for one, start in zip(found, self.starts[:-1], strict=True)
+        ]
+        ranking = Ranking.sorted(
+            np.hstack([nothing.astype(np.int64), *rows]),
+            np.hstack([nothing.astype(np.float32), *(one.scores for one in found)]),
+        )
+        shares = [record.documents / self.starts[-1] for record in self.manifest.segments]
+        backgrounds = [one.background for one in found if one.background is not None]
+        return Ranking(ranking.rows[:, :width], ranking.scores[:, :width], _pooled(backgrounds, shares, len(vectors)))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the vectors are compared one by one."""
+        return all(segment.dense.is_exact for segment in self.segments)
+
+    def documents(self, rows: NDArray[np.int64]) -> list[Document]:
+        """The documents of rows, in their order."""
+        found: dict[int, Document] = {}
+        owners = np.searchsorted(self.starts, rows, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            own = rows[owners == owner]
+            found.update(zip(own.tolist(), self.segments[owner].store.get(own - self.starts[owner]), strict=True))
+        return [found[row] for row in rows.tolist()]
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id, −1 for one that no document alive has."""
+        rows = np.full(len(ids), NO_HIT, np.int64)
+        for segment, alive, start in zip(self.segments, self.alive, self.starts[:-1], strict=True):
+            own = segment.store.find(ids)
+            lives = (own != NO_HIT) & alive[own]
+            rows[lives] = own[lives] + start
+        return rows
+
+    def chunks(self, size: int, first: int = 0) -> Iterable[list[Document]]:
+        """The documents alive of the segments from ``first`` on, ``size`` at a time."""
+        for segment, alive in zip(self.segments[first:], self.alive[first:], strict=True):
+            rows = np.flatnonzero(alive)
+            for start in range(0, len(rows), size):
+                yield segment.store.get(rows[start : start + size])
+
+    def close(self) -> None:
+        """Close the files."""
+        for segment in self.segments:
+            segment.store.close()
+
+    def __len__(self) -> int:
+        return self.manifest.documents
+
+    def _check_fields(self, conditions: Sequence[Condition]) -> None:
+        known = set[str]().union(*(segment.store.fields() for segment in self.segments))
+        for condition in conditions:
+            if condition.field not in known:
+                raise DataError(
+                    f"No document of the index {self.folder} has a field {condition.field!r}: "
+                    f"filter by {', '.join(sorted(known)) or 'nothing, there are no fields'}."
+                )
+
+    def _segment(self, manifest: Manifest, record: SegmentRecord) -> Segment | None:
+        """The segment of ``manifest``, if this view has it."""
+        for own, segment in zip(self.manifest.segments, self.segments, strict=True):
+            if own.name == record.name and self.manifest.files_of(own) == manifest.files_of(record):
+                return segment
+        return None
+
+
+def _alive(folder: Path, record: SegmentRecord) -> Mask:
+    """Which documents of a segment are not deleted, (N,)."""
+    if record.deleted is None:
+        return np.ones(record.documents, bool)
+    try:
+        return ~np.unpackbits(read_array(folder / record.deleted), count=record.documents).astype(bool)
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise IndexFolderError(
+            f"The index file {folder / record.deleted} is damaged: build the index again."
+        ) from error
+
+
+def _pooled(parts: Sequence[Background], shares: Sequence[float], queries: int) -> Background:
+    """The background over all segments."""
+    mean, square, known = np.zeros(queries), np.zeros(queries), np.zeros(queries)
+    for part, share in zip(parts, shares, strict=True):
+        mean += share * part.mean
+        square += share * (part.deviation**2 + part.mean**2)
+        known = np.maximum(known, part.known)
+    return Background(mean, np.sqrt(np.maximum(square - mean**2, 0)), known)

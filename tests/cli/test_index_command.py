@@ -1,0 +1,92 @@
+"""Changing an index from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from retriever.cli.app import app
+from retriever.data.tokenizers import WordTokenizer
+from retriever.encoder import Encoder
+
+TEXTS = {"a": "amber heron", "b": "birch heron", "c": "cedar grove"}
+
+
+def call(*arguments, code=0):
+    """Run a command in this process; returns (stdout, stderr)."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result.stdout, result.stderr
+
+
+def write(path, texts):
+    path.write_text("".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in texts.items()))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tokenizer = WordTokenizer.train([*TEXTS.values(), "delta ember fjord"])
+    Encoder.static(tokenizer, dimension=16).save(tmp_path / "model")
+    call("index", "build", tmp_path / "model", write(tmp_path / "notes.jsonl", TEXTS), "-o", tmp_path / "index", "-q")
+    return tmp_path
+
+
+def found(folder, query):
+    out, _ = call("search", folder / "index", query, "--mode", "bm25", "--json")
+    return [hit["id"] for hit in json.loads(out)["hits"]]
+
+
+@pytest.mark.parametrize("command", ["add", "update"])
+def test_documents_are_added_and_replaced(folder, command):
+    more = write(folder / "more.jsonl", {"b": "delta", "d": "ember heron"})
+    out, _ = call("index", command, folder / "index", more, "--json")
+    assert json.loads(out) == {"added": 1, "replaced": 1, "documents": 4}
+    assert found(folder, "heron") == ["a", "d"]
+    assert found(folder, "delta") == ["b"]
+    out, _ = call("index", command, folder / "index", more, "-q")
+    assert out.split() == ["added", "0", "replaced", "2", "documents", "4"]
+
+
+def test_documents_are_deleted_and_the_missing_are_told(folder):
+    out, _ = call("index", "delete", folder / "index", "a", "--json")
+    assert json.loads(out) == {"deleted": 1, "missing": [], "documents": 2}
+    out, err = call("index", "delete", folder / "index", "b", "x", "y", "b", code=2)
+    assert out.split() == ["deleted", "1", "missing", "x,", "y", "documents", "1"]
+    assert "holds no document 'x', 'y': check the id." in " ".join(err.split())
+    assert found(folder, "heron grove") == ["c"]
+
+
+def test_compacting_frees_the_space_of_the_deleted(folder):
+    write(folder / "more.jsonl", {f"n{number}": f"amber {number}" for number in range(300)})
+    call("index", "add", folder / "index", folder / "more.jsonl", "-q")
+    call("index", "delete", folder / "index", *(f"n{number}" for number in range(299)))
+    out, _ = call("index", "compact", folder / "index", "--json")
+    facts = json.loads(out)
+    assert facts["documents"] == 4 and facts["bytes"] < facts["bytes_before"] / 2
+    info = json.loads(call("index", "info", folder / "index", "--json")[0])
+    assert (info["segments"], info["documents"], info["bytes"]) == (1, 4, facts["bytes"])
+    assert "is whole" in call("index", "verify", folder / "index")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["add", "{tmp}/nowhere", "{tmp}/notes.jsonl"], "holds no index"),
+        (["add", "{tmp}/index", "{tmp}/nowhere.jsonl"], "nowhere.jsonl"),
+        (["add", "{tmp}/index", "{tmp}/bad.jsonl"], "bad.jsonl"),
+        (["add", "{tmp}/index", "{tmp}/notes.jsonl", "--model", "{tmp}/other"], "was built by another model"),
+        (["delete", "{tmp}/model", "a"], "holds no index"),
+        (["compact", "{tmp}/nowhere"], "holds no index"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_change_nothing(folder, arguments, sentence):
+    (folder / "bad.jsonl").write_text('{"text": "amber"\n')
+    tokenizer = Encoder.load(folder / "model").text_tokenizer
+    Encoder.static(tokenizer, dimension=16, seed=1).save(folder / "other")
+    before = (folder / "index" / "manifest.json").read_bytes()
+    _, err = call("index", *(part.format(tmp=folder) for part in arguments), code=2)
+    assert sentence in " ".join(err.split())
+    assert (folder / "index" / "manifest.json").read_bytes() == before

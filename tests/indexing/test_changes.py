@@ -1,0 +1,248 @@
+"""A changed index answers as one that is built anew of the same documents, to every reader, and writes little."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from retriever.data.document import Document
+from retriever.encoder import Encoder
+from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing import changes
+from retriever.indexing.index import Index
+
+MODES = ["hybrid", "dense", "bm25"]
+QUERIES = ["heron and quill", "amber", "ridge ridge birch", "unheard of"]
+
+
+@pytest.fixture(scope="module")
+def built(encoder, documents, tmp_path_factory):
+    path = tmp_path_factory.mktemp("built") / "index"
+    Index.build(encoder, documents, path).close()
+    return path
+
+
+@pytest.fixture
+def index(built, encoder, tmp_path):
+    with Index.open(shutil.copytree(built, tmp_path / "index"), encoder) as index:
+        yield index
+
+
+def same(index, fresh, modes=("dense", "bm25")):
+    """All hits are the same, scores of vectors and fusions up to rounding."""
+    assert len(index) == len(fresh)
+    for mode in modes:
+        for found, expected in zip(*(one.search_batch(QUERIES, 30, mode) for one in (index, fresh)), strict=True):
+            scores = [hit.score for hit in expected]
+            if mode == "bm25":
+                assert found == expected
+                continue
+            np.testing.assert_allclose([hit.score for hit in found], scores, rtol=1e-4, atol=1e-5)
+            bar = min(scores, default=0) + 1e-4  # equal vectors can stand in any order
+            sets = [{(hit.id, hit.text) for hit in hits if hit.score > bar} for hits in (found, expected)]
+            assert sets[0] == sets[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_changes_end_as_an_index_built_anew(index, encoder, tmp_path, seed, texts, monkeypatch):
+    monkeypatch.setattr(changes, "RATIO", (0, 1, 4)[seed % 3])
+    rng = random.Random(seed)
+    expected = {document.id: document for chunk in index._current().chunks(50) for document in chunk}
+    for step in range(12):
+        names = [f"doc-{rng.randrange(160)}" for _ in range(rng.choice([1, 1, 5, 40]))]
+        change = rng.choice(["add", "add", "delete", "compact"])
+        if change == "add":
+            new = [Document(name, text=f"{rng.choice(texts)} {step}", metadata={"step": step}) for name in set(names)]
+            replaced = sum(document.id in expected for document in new)
+            assert index.add(new) == (len(new), replaced)
+            for document in new:
+                expected.pop(document.id, None)
+                expected[document.id] = document
+        elif change == "delete":
+            assert index.delete(names) == [name for name in dict.fromkeys(names) if name not in expected]
+            for name in names:
+                expected.pop(name, None)
+        else:
+            index.compact()
+        assert len(index) == len(expected)
+    for name in ("doc-0", "doc-17", "doc-150", "nobody"):
+        assert index.get(name) == expected.get(name)
+    index.verify()
+    with Index.build(encoder, expected.values(), tmp_path / "fresh") as fresh:
+        same(index, fresh)
+        with Index.open(index.folder, encoder) as opened:
+            same(opened, fresh)
+        index.compact()
+        same(index, fresh, MODES)
+        assert index.info()["segments"] == 1
+        for name, record in fresh.manifest.files.items():
+            if "postings" in name:
+                own = next(other for path, other in index.manifest.files.items() if path.endswith(name[18:]))
+                assert own.sha256 == record.sha256
+
+
+def test_a_hybrid_search_of_several_segments_is_that_of_one(built, encoder, documents, tmp_path):
+    with Index.build(encoder, documents[:100], tmp_path / "index") as index, Index.open(built, encoder) as fresh:
+        index.add(documents[100:])
+        assert index.info()["segments"] == 2
+        same(index, fresh, MODES)
+
+
+def test_a_document_that_is_replaced_is_found_by_its_new_words_alone(index):
+    assert index.add([Document("doc-3", text="zeppelin")]) == (1, 1)
+    assert [hit.id for hit in index.search("zeppelin", 5, "bm25")] == ["doc-3"]
+    assert [hit.id for hit in index.search("amber", 200, "bm25")].count("doc-3") == 0
+    assert [hit.id for hit in index.search("amber", 200, "dense")].count("doc-3") <= 1
+    assert len(index) == 120
+
+
+def test_one_more_document_writes_little(index, encoder, tmp_path):
+    large = [Document(f"n{number}", text=f"amber heron w{number} " * 20) for number in range(5_000)]
+    with Index.build(encoder, large, tmp_path / "large") as big:
+        before, size = set(big.manifest.files), big.info()["bytes"]
+        big.add([Document("one", text="quill")])
+        written = sum(record.bytes for name, record in big.manifest.files.items() if name not in before)
+        assert written < 50_000 < size / 20
+
+
+def test_segments_stay_few(index):
+    for number in range(60):
+        index.add([Document(f"new-{number}", text="amber heron")])
+    assert len(index) == 180
+    assert index.info()["segments"] <= 5
+
+
+def test_nothing_is_encoded_again_when_segments_are_joined(index, encoder, monkeypatch):
+    index.add([Document("new", text="amber")])
+    index.delete(["doc-1"])
+    monkeypatch.setattr(Encoder, "encode", None)
+    index.compact()
+    assert index.search("amber", 3, "bm25")
+    assert (index.info()["segments"], len(index)) == (1, 120)
+
+
+def test_an_index_can_be_emptied_and_filled_again(index):
+    index.delete([f"doc-{number}" for number in range(120)])
+    for _ in range(2):
+        assert len(index) == 0
+        for mode in MODES:
+            assert index.search_batch(["amber", "heron"], 3, mode) == [[], []]
+        index.verify()
+        index.compact()
+    assert sorted(path.name for path in index.folder.iterdir()) == ["manifest.json"]
+    assert index.add([Document("first", text="amber")]) == (1, 0)
+    for mode in MODES:
+        assert [hit.id for hit in index.search("amber", 3, mode)] == ["first"]
+
+
+def test_deleting_what_is_not_there_changes_nothing(index):
+    before = index.info()
+    assert index.delete(["nobody", "nobody", ""]) == ["nobody", ""]
+    assert index.delete([]) == []
+    assert index.info() == before
+
+
+def test_graphs_take_changes(encoder, documents, tmp_path):
+    with Index.build(encoder, documents, tmp_path / "index", factory="HNSW32") as index:
+        index.add([Document("new", text="zeppelin amber")])
+        index.delete(["doc-5"])
+        found = {hit.id for hit in index.search("amber", 120, "dense")}
+        assert "new" in found and "doc-5" not in found
+        index.compact()
+        assert index.info()["factory"] == "HNSW32"
+        assert {hit.id for hit in index.search("amber", 120, "dense")} == found
+
+
+def test_a_reader_sees_every_change(index, encoder):
+    with Index.open(index.folder, encoder) as reader:
+        index.add([Document("new", text="zeppelin")])
+        assert reader.search("zeppelin", 1, "bm25")[0].id == "new"
+        assert reader.get("new").text == "zeppelin"
+        index.delete(["new"])
+        assert reader.search("zeppelin", 1, "bm25") == []
+        index.compact()
+        assert len(reader.search("amber", 200, "dense")) == len(reader) == 120
+
+
+def test_readers_search_while_a_writer_writes(index, encoder):
+    with Index.open(index.folder, encoder) as reader, ThreadPoolExecutor(4) as pool:
+        writing = pool.submit(lambda: [index.add([Document(f"n{n}", text="amber heron")]) for n in range(25)])
+        while not writing.done():
+            for mode in MODES:
+                hits = reader.search("amber heron", 300, mode)
+                assert len({hit.id for hit in hits}) == len(hits) >= 30
+                assert {hit.id for hit in hits if hit.id.startswith("n")} <= {f"n{n}" for n in range(25)}
+        assert len(reader) == 145
+
+
+def test_an_index_of_another_model_in_the_same_place_is_refused(index, encoder, documents):
+    other = Encoder.static(encoder.text_tokenizer, dimension=32, seed=1)
+    Index.build(other, documents, index.folder, overwrite=True).close()
+    with pytest.raises(IndexFolderError, match="was built by another model"):
+        index.search("amber")
+
+
+# Mistakes
+
+
+def test_a_failed_addition_leaves_the_index(index, documents):
+    before = sorted(path.relative_to(index.folder) for path in index.folder.rglob("*"))
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(DataError, match="'x' occurs twice"):
+        index.add([Document("x"), Document("x")])
+    with pytest.raises(DataError, match="no document to index"):
+        index.add([])
+    with pytest.raises(DataError, match="are not JSON"):
+        index.add([Document("x", metadata={"day": {1}})])
+    with pytest.raises(KeyboardInterrupt):
+        index.add([Document("x", text="amber")], progress=interrupt)
+    assert sorted(path.relative_to(index.folder) for path in index.folder.rglob("*")) == before
+    assert len(index) == 120
+
+
+def test_a_second_writer_is_refused(index, encoder):
+    def second(_):
+        with Index.open(index.folder, encoder) as other:
+            for change in (lambda: other.add([Document("b")]), lambda: other.delete(["doc-1"]), other.compact):
+                with pytest.raises(OutputError, match="Another process is writing"):
+                    change()
+            assert len(other.search("amber", 5)) == 5
+
+    index.add([Document("a", text="amber")], progress=second)
+    assert len(index) == 121
+
+
+def test_another_model_adds_nothing(index, encoder, tmp_path):
+    other = Encoder.static(encoder.text_tokenizer, dimension=32, seed=1)
+    other.save(tmp_path / "model")
+    with pytest.raises(IndexFolderError, match="was built by another model"):
+        Index.open(index.folder, tmp_path / "model")
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 10])
+def test_a_damaged_mark_of_deletion_is_told(index, damage):
+    index.delete(["doc-1"])
+    (name,) = (name for name in index.manifest.files if "deleted-" in name)
+    (index.folder / name).write_bytes(damage)
+    with pytest.raises(IndexFolderError, match=r"deleted-000001\.npy is damaged"):
+        Index.open(index.folder)
+    values = json.loads((index.folder / "manifest.json").read_text())
+    values["files"][name]["bytes"] = len(damage)
+    (index.folder / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(IndexFolderError, match=r"deleted-000001\.npy is damaged"):
+        Index.open(index.folder)
+
+
+def test_no_index_is_changed_and_no_folder_made(tmp_path):
+    for change in (lambda: changes.delete(tmp_path / "no", ["a"]), lambda: changes.compact(tmp_path / "no")):
+        with pytest.raises(IndexFolderError, match="holds no index"):
+            change()
+    assert not (tmp_path / "no").exists()

@@ -1,0 +1,134 @@
+"""kill -9 at any moment of a change leaves the state before it or after it, and no acknowledged document is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from retriever.data.document import Document
+from retriever.indexing.index import Index
+
+FORKS = """
+import os
+import random
+import sys
+from retriever.data.document import Document
+from retriever.encoder import Encoder
+from retriever.indexing.index import Index
+
+encoder = Encoder.load(sys.argv[1])
+
+
+def texts(index):
+    return {document.id: document.text for chunk in index._current().chunks(1000) for document in chunk}
+
+
+def mark(state):
+    return hash(tuple(sorted(state.items())))
+
+
+def change(folder, rng, name):
+    with Index.open(folder, encoder) as index:
+        before, new, gone = texts(index), {}, []
+        kind = rng.choice(["add", "add", "update", "delete", "compact", "build"])
+        if kind == "add":
+            new = {f"{name}-{n}": f"amber heron {n}" for n in range(rng.choice([1, 3, 200]))}
+        elif kind == "update":
+            new = {"kept": f"quill {name}"}
+        elif kind == "delete":
+            gone = rng.sample(sorted(before.keys() - {"kept"}), k=min(5, len(before) - 1))
+        elif kind == "build":
+            new, gone = {"kept": before["kept"], "other": "amber"}, list(before)
+        after = {name: text for name, text in before.items() if name not in gone} | new
+        documents = [Document(name, text=text) for name, text in new.items()]
+        print("try", mark(before), mark(after), flush=True)
+        if kind == "build":
+            Index.build(encoder, documents, folder, overwrite=True).close()
+        elif documents:
+            index.add(documents)
+        elif gone:
+            index.delete(gone)
+        else:
+            index.compact()
+        print("done", flush=True)
+
+
+for line in sys.stdin:
+    folder, seed = line.split()
+    child = os.fork()
+    if not child:
+        rng = random.Random(int(seed))
+        for step in range(10_000):
+            change(folder, rng, f"{seed}-{step}")
+    print("child", child, flush=True)
+    os.waitpid(child, 0)
+    with Index.open(folder, encoder) as index:
+        index.verify()
+        print("left", mark(texts(index)), len(texts(index)) == len(index), flush=True)
+"""
+
+
+class Writer:
+    """A process that forks a child for every round of changes, so that importing is paid for once."""
+
+    def __init__(self, model):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKS, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def start(self, folder, seed):
+        """Let a child change the index; returns its process id and what it has printed meanwhile."""
+        self.process.stdin.write(f"{folder} {seed}\n")
+        self.process.stdin.flush()
+        lines = self._until("child")
+        return int(lines.pop()[1]), lines
+
+    def kill(self, child):
+        """Kill the child; returns what it printed, and what was left."""
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        return self._until("left")
+
+    def _until(self, word):
+        lines = []
+        while not lines or lines[-1][0] != word:
+            line = self.process.stdout.readline()
+            assert line, "the writer ended"
+            lines.append(line.split())
+        return lines
+
+
+@pytest.mark.parametrize("rounds", [12, pytest.param(220, marks=pytest.mark.slow)])
+def test_a_killed_change_leaves_the_old_state_or_the_new_one(encoder, tmp_path, rounds):
+    folder, rng, writer = tmp_path / "index", random.Random(rounds), Writer(encoder.path)
+    start = [Document("kept", text="quill"), Document("other", text="amber heron")]
+    Index.build(encoder, start, folder).close()
+    interrupted = changes = 0
+    with writer.process, Index.open(folder, encoder) as reader:
+        for seed in range(rounds):
+            end = time.monotonic() + rng.uniform(0.03, 0.25)
+            child, lines = writer.start(folder, seed)
+            while time.monotonic() < end:
+                for mode in ("hybrid", "dense", "bm25"):
+                    assert "kept" in {hit.id for hit in reader.search("quill", 10_000, mode)}
+            *lines, (_, left, is_consistent) = lines + writer.kill(child)
+            assert is_consistent == "True"
+            tries = [line for line in lines if line[0] == "try"]
+            changes += len(tries)
+            if tries:
+                _, before, after = tries[-1]
+                is_done = lines[-1][0] == "done"
+                interrupted += not is_done
+                assert left == after if is_done else left in (before, after)
+        writer.process.stdin.close()
+        reader.compact()
+        reader.verify()
+        assert len(list(folder.iterdir())) == 2  # what killed changes left is gone
+    assert interrupted >= rounds / 3 and changes > rounds

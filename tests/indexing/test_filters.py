@@ -1,0 +1,96 @@
+"""Filters against plain Python conditions, in every mode of search, and what is no filter."""
+
+from __future__ import annotations
+
+import operator
+
+import pytest
+
+from retriever.data.document import Document
+from retriever.errors import DataError
+from retriever.indexing.filters import Condition
+from retriever.indexing.index import Index
+
+MODES = ["hybrid", "dense", "bm25"]
+OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt}
+OPERATORS[">="] = operator.ge
+
+
+@pytest.fixture(scope="module")
+def index(encoder, documents, tmp_path_factory):
+    """Three segments, some documents deleted."""
+    metas = [{"year": 1990 + n % 40, "lang": ("en", "de", "fr")[n % 3], 'a "b" c': n % 2 == 0} for n in range(120)]
+    metas[7] = {"year": "unknown", "lang": None}
+    metas[8] = {"year": 2001.5, "lang": "2001"}
+    corpus = [Document(d.id, d.title, d.text, meta) for d, meta in zip(documents, metas, strict=True)]
+    with Index.build(encoder, corpus[:90], tmp_path_factory.mktemp("filters") / "index") as index:
+        index.add(corpus[90:110])
+        index.add(corpus[110:114])
+        index.delete([f"doc-{number}" for number in (3, 60, 95)])
+        yield index
+
+
+def everything(index):
+    return [document for chunk in index._current().chunks(50) for document in chunk]
+
+
+def meets(document, field, sign, value):
+    own = document.metadata.get(field)
+    same = isinstance(own, (int, float)) if isinstance(value, (int, float)) else isinstance(own, str)
+    return same and OPERATORS[sign](own, value)
+
+
+@pytest.mark.parametrize("sign", OPERATORS)
+@pytest.mark.parametrize(("field", "value"), [("year", 2001), ("year", 2001.5), ("lang", "en"), ("lang", "eo")])
+def test_filters_hold_what_python_holds(index, field, sign, value):
+    expected = [document.id for document in everything(index) if meets(document, field, sign, value)]
+    found = index.search("amber", 200, "dense", filters=[f"{field}{sign}{value}"])
+    assert sorted(hit.id for hit in found) == sorted(expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("filters", [["year>=2000", "lang=en,de"], ["lang=fr"], [' a "b" c = true ', "year < 2010"]])
+def test_filtered_hits_are_those_of_a_search_without_the_others(index, mode, filters):
+    whole = index.search("amber heron", 1_000, mode)
+    allowed = {hit.id for hit in index.search("amber", 1_000, "dense", filters=filters)}
+    assert 0 < len(allowed) < len(index)
+    expected = [(hit.id, pytest.approx(hit.score, rel=1e-5)) for hit in whole if hit.id in allowed]
+    for k in (3, 1_000):
+        found = index.search("amber heron", k, mode, filters=filters)
+        assert [(hit.id, hit.score) for hit in found] == expected[:k]
+        assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
+
+
+def test_a_filter_that_nothing_meets_gives_no_hit(index):
+    for mode in MODES:
+        assert index.search_batch(["amber", "heron"], 3, mode, filters=["year>3000"]) == [[], []]
+
+
+def test_an_unknown_field_lists_the_fields(index):
+    with pytest.raises(DataError, match=r"has a field 'yaer': filter by a \"b\" c, lang, year\."):
+        index.search("amber", filters=["yaer>2000"])
+
+
+def test_without_metadata_there_is_nothing_to_filter_by(encoder, tmp_path):
+    Index.build(encoder, [Document("a", text="amber")], tmp_path / "index").close()
+    with Index.open(tmp_path / "index", encoder) as index, pytest.raises(DataError, match="there are no fields"):
+        index.search("amber", filters=["year=1"])
+
+
+@pytest.mark.parametrize("text", ["", "year", "=3", "year=", "year>1,2", "lang=en,,de", "year!<3 ", ">=", "a=b,"])
+def test_what_is_no_condition_is_told(index, text):
+    with pytest.raises(DataError, match="is no condition: write a field"):
+        index.search("amber", filters=[text])
+
+
+def test_the_parts_of_a_condition():
+    assert Condition.parse(" year >= 2020 ") == Condition("year", ">=", (2020.0,))
+    assert Condition.parse("lang=en, 1e3,true") == Condition("lang", "=", ("en", 1000.0, 1.0))
+    assert Condition.parse("url!=http://a=b") == Condition("url", "!=", ("http://a=b",))
+
+
+@pytest.mark.parametrize("text", ["x'); DROP TABLE documents; --=1", 'a"b=1', "a]b=1", "$.x=1", "ß=ü"])
+def test_hostile_fields_are_only_unknown(index, text):
+    with pytest.raises(DataError, match="has a field"):
+        index.search("amber", filters=[text])
+    assert len(everything(index)) == len(index)
