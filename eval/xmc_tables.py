@@ -64,7 +64,7 @@ def sentences(results: XmcResults) -> list[str]:
     counts = results.counts
     odd = {
         "points without labels": counts["points_without_labels"],
-        "labels without text (cannot be found)": counts["labels_without_text"],
+        "labels without text (found only by own tokens or a memory)": counts["labels_without_text"],
         "labels that repeat another's text": counts["labels_repeated"],
         "labels merged into others of the same text": counts["labels_merged"],
         "filter pairs (not to be predicted)": counts["filtered_pairs"],

@@ -62,6 +62,7 @@ class Mix:
             )
 
 
+USUAL = Mix(0.1, 1.0)  # of too few points to choose by
 GRID = tuple(Mix(share, temperature) for temperature, share in product(TEMPERATURES, SHARES))
 
 
@@ -96,7 +97,7 @@ class LabelMemory(LabelIndex):
         Args:
             index: The labels; its encoder and similarity are those of the memory.
             points: Training points; they are encoded as queries.
-            mix: λ and τ; chosen on a tenth of the points if omitted.
+            mix: λ and τ; chosen on a tenth of the points if omitted, or .1 and 1 if no point in that tenth has a label.
             dtype: Precision of encoding.
             progress: Called with the number of points just encoded.
 
@@ -151,7 +152,7 @@ def _choose(index: LabelIndex, points: XmcPoints, vectors: NDArray[np.float32]) 
     kept, held = split_validation(numbered)
     held = held.take(np.flatnonzero(held.labels_per_point))
     if not len(held) or not kept.labels_per_point.any():
-        return Mix(0.1, 1.0)
+        return USUAL
     memory = _remember(index, kept, vectors[[int(row) for row in kept.ids]], GRID[0])
     forbidden = held.forbidden
     width = depth(JUDGED + int(np.diff(forbidden.indptr).max(initial=0)), len(index.labels))

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from retriever.eval.sts import StsResults, evaluate_sts
     from retriever.eval.xmc import XmcResults, evaluate_xmc
     from retriever.indexing.index import Hit, Index
+    from retriever.indexing.label_memory import LabelMemory
     from retriever.indexing.labels import LabelIndex
     from retriever.indexing.mining import mine
     from retriever.training import objectives
@@ -59,6 +60,7 @@ __all__ = [
     "Index",
     "IndexFolderError",
     "LabelIndex",
+    "LabelMemory",
     "Labelled",
     "ModelError",
     "OutputError",
@@ -99,6 +101,7 @@ _HOMES = {
     "evaluate_sts": "eval.sts.evaluate_sts",
     "evaluate_xmc": "eval.xmc.evaluate_xmc",
     "LabelIndex": "indexing.labels.LabelIndex",
+    "LabelMemory": "indexing.label_memory.LabelMemory",
     "Labelled": "data.labelled.Labelled",
     "load_beir": "data.beir.load_beir",
     "load_sts": "data.sts.load_sts",

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
+from retriever.errors import DataError
 
 if TYPE_CHECKING:
+    from retriever.data.xmc_points import XmcDataset
     from retriever.eval.xmc_ranking import Mode
 
 
@@ -129,7 +131,7 @@ def predict(
 
     retriever predict model data/reuters "Coffee exports rose in March" -k 3
     """
-    from retriever.data.xmc import load_labels, load_xmc
+    from retriever.data.xmc import load_labels
     from retriever.encoder import Encoder
     from retriever.eval.report import snippet
     from retriever.indexing.label_memory import LabelMemory
@@ -137,7 +139,7 @@ def predict(
 
     options.use_threads(threads)
     reporter = RichReporter(quiet)
-    dataset = load_xmc(labels, titles_only=titles_only) if memory else None
+    dataset = _remembered(labels, titles_only) if memory else None
     known = load_labels(labels, titles_only=titles_only) if dataset is None else dataset.labels
     if texts == ["-"]:
         texts = [line for line in typer.get_text_stream("stdin").read().splitlines() if line.strip()]
@@ -160,3 +162,13 @@ def predict(
             console.print(f"  {tag.score:7.3f}  {tag.label}{about}", markup=False, highlight=False)
         if not tags:
             console.print("           no label")
+
+
+def _remembered(data: Path, titles_only: bool) -> XmcDataset:
+    """The data set whose training points are the memory."""
+    from retriever.data.xmc import load_xmc
+
+    try:
+        return load_xmc(data, titles_only=titles_only)
+    except DataError as error:
+        raise DataError(f"--memory takes training points from LABELS, a data set: {error}") from error

@@ -124,3 +124,10 @@ def test_the_training_points_are_a_memory_on_request(folder):
     out, _ = call("predict", folder / "model", folder / "zoo", "the lazy dog", "--memory", "--json")
     expected = [tag.label for tag in memory.predict(["the lazy dog"])[0]]
     assert [tag["label"] for tag in json.loads(out)["predictions"][0]["labels"]] == expected
+
+
+def test_a_list_of_labels_is_no_memory(folder, tmp_path):
+    (tmp_path / "tags.txt").write_text("dogs\ncats\n")
+    out, err = call("predict", folder / "model", tmp_path / "tags.txt", "the lazy dog", "--memory", code=2)
+    assert out == ""
+    assert "--memory takes training points from LABELS" in " ".join(err.split())

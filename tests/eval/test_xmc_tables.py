@@ -65,7 +65,7 @@ def test_sentences_tell_what_is_odd_and_the_test(results):
     assert tested == expected
     data = xmc_folders.dataset(["dog", "", "dog"], [("dog", [0])], [("dog", [2])], {})
     assert sentences(evaluate_xmc(None, data, modes=["bm25"], resamples=0)) == [
-        "tiny has labels without text (cannot be found): 1; labels that repeat another's text: 1."
+        "tiny has labels without text (found only by own tokens or a memory): 1; labels that repeat another's text: 1."
     ]
     plain = xmc_folders.dataset(["dog", "fox"], [("dog", [0])], [("dog", [1])], {})
     assert sentences(evaluate_xmc(None, plain, modes=["bm25"], resamples=0)) == []
