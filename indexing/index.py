@@ -190,7 +190,6 @@ class Index:
         documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))
         return [_hits(ranking, query, documents) for query in range(len(queries))]
 
-    search_many = search_batch  # its former name
 
     def rank(self, queries: Sequence[str], k: int, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> Ranking:
         """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""

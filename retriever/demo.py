@@ -155,7 +155,7 @@ def run_demo(
     with _timed(seconds, "eval"), reporter.stage("evaluate") as advance:
         metrics, intervals, differences = evaluate(index, questions)
         advance(len(questions.queries))
-    searches = dict(zip(SEARCHES, index.search_many(SEARCHES, k=3), strict=True))
+    searches = dict(zip(SEARCHES, index.search_batch(SEARCHES, k=3), strict=True))
     outcome = Outcome(
         documents=len(index),
         queries=len(questions.queries),
