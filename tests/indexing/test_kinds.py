@@ -18,7 +18,7 @@ CODED = [
     "PQ32x4fs",
     "IVF16,PQ32x4fs",
     "IVF16_HNSW8,PQ32x4fs",
-    "OPQ32,IVF16,PQ32x4fs",
+    "PCA32,IVF16,PQ16x4fs",
     "IVF16,Flat",
     "IVF16,RaBitQfs",
     "RaBitQfs",
