@@ -91,7 +91,7 @@ class DenseIndex:
             dimension: D.
             similarity: ``cosine`` or ``dot``.
             factory: ``Flat``, ``HNSW32_SQfp16``, ``PQ192x4fs``, ``IVF1024,PQ192x4fs`` or any other factory string of
-                FAISS; :func:`retriever.indexing.factory.choose` chooses one.
+                FAISS.
 
         Raises:
             IndexFolderError: The factory is unknown or does not fit the dimension.

@@ -92,7 +92,8 @@ class Index:
             encoder: Makes the vectors; save it first, so that the index knows where to find it.
             corpus: Documents, read once.
             path: The index folder.
-            factory: ``Flat``, ``HNSW32`` or ``HNSW32_SQfp16``; see :mod:`retriever.indexing.dense`.
+            factory: ``Flat``, ``HNSW32_SQfp16`` or any other factory string of FAISS; see
+                :mod:`retriever.indexing.dense`.
             k1: Of BM25, see :meth:`retriever.indexing.bm25.Bm25Index.build`.
             b: Of BM25.
             stemmer: Of BM25.
@@ -106,7 +107,7 @@ class Index:
 
         Raises:
             DataError: The corpus is empty, an id occurs twice, a vector is not finite, or k1 or b is out of range.
-            IndexFolderError: The factory is unknown.
+            IndexFolderError: The factory is unknown, or the documents are too few for it.
             OutputError: The folder exists already or cannot be written.
         """
         options = BuildOptions(factory, k1, b, stemmer, dtype)
@@ -189,7 +190,6 @@ class Index:
         rows = np.unique(ranking.rows[ranking.rows != NO_HIT])
         documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))
         return [_hits(ranking, query, documents) for query in range(len(queries))]
-
 
     def rank(self, queries: Sequence[str], k: int, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> Ranking:
         """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""

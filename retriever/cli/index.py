@@ -20,7 +20,7 @@ def build(
     model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
     data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index folder to write.")] = ...,  # type: ignore[assignment]
-    factory: Annotated[str, typer.Option(help="Flat (exact), HNSW32 or HNSW32_SQfp16 (fast, approximate).")] = "Flat",
+    factory: Annotated[str, typer.Option(help="Flat (exact), or another FAISS factory string.")] = "Flat",
     k1: Annotated[float, typer.Option(help="BM25: saturation of repeated words.")] = 1.5,
     b: Annotated[float, typer.Option(help="BM25: discount of long documents.")] = 0.75,
     stemmer: Annotated[str, typer.Option(help="BM25: a Snowball algorithm, or none.")] = "porter",
