@@ -1,4 +1,4 @@
-"""BM25 search over stemmed words, on bm25s.
+"""BM25 search over stemmed words, exact also for a collection that changes.
 
 1. Words are those of :class:`retriever.data.words.WordAnalyzer`: runs of letters and digits, lower-cased and stemmed;
    no stop words.
@@ -8,9 +8,14 @@
        ln(1 + (N − n + ½) / (n + ½)) · tf / (tf + k1 · (1 − b + b · |d| / mean |d|))
 
    with N documents, n of which hold the word, tf times in d (Kamphuis et al. 2020, Table 1, "Lucene (accurate)").
-3. bm25s computes all word–document scores when the index is built; a search adds columns of that sparse matrix.
-4. Only documents that share a word with the query are hits.
-5. The background of a query's scores is that of its best 1,000 documents, hits or not: over a whole collection most
+3. The documents lie in one or several postings, one after the other; a mask tells which of them are alive. N, n and
+   mean |d| are counted over these alone. So scores, hits and backgrounds are those of an index built of the documents
+   alive, to the last bit.
+4. A common word, held by one document in 16 or more, has its tf / (tf + …) kept as a column over all documents: adding
+   a column is faster than visiting postings one by one. The 64 columns used last are kept, 256 bytes a document at
+   most. Other words are computed from their postings at every search.
+5. Only documents that share a word with the query are hits.
+6. The background of a query's scores is that of its best 1,000 documents, hits or not: over a whole collection most
    scores are 0, and every hit would stand out. Its deviation is divided by √1.5, found on several collections: the
    first places of BM25 are surer than those of vectors. A query is known as far as its words are, each by its
    ln(1 + (N − n + ½) / (n + ½)), which is highest for a word that no document holds.
@@ -21,34 +26,48 @@ Anserini's k1 = 0.9 and b = 0.4 give 0.680 and 0.926.
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from functools import lru_cache
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.words import WordAnalyzer
-from retriever.errors import DataError, IndexFolderError
+from retriever.errors import DataError
+from retriever.indexing.postings import Postings, word_hash
 from retriever.indexing.ranking import Background, Ranking, best, depth
 
-SETTINGS = "words.json"  # beside the files of bm25s
 BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
+COMMON, COLUMNS = 16, 64  # a word is common if 1 document in COMMON holds it; columns kept
+MEMORY = 1 << 16  # words whose document frequency is kept
 
 
 class Bm25Index:
-    """A BM25 index; make one with :meth:`build` or :meth:`open`.
+    """BM25 over the documents alive of several postings; make one of texts with :meth:`build`. Threads may share it.
 
     Args:
-        scorer: The word–document scores and the vocabulary.
-        analyzer: Text → words, as in building.
+        parts: Postings of N₁, N₂ … documents; together N, whose positions are the rows that a search returns.
+        alive: Which documents are alive, (N,).
+        analyzer: Text → words, as in building the postings.
+        k1: See :meth:`build`.
+        b: Likewise.
     """
 
-    def __init__(self, scorer: bm25s.BM25, analyzer: WordAnalyzer) -> None:
-        self._scorer = scorer
+    def __init__(
+        self, parts: Sequence[Postings], alive: NDArray[np.bool_], analyzer: WordAnalyzer, k1: float, b: float
+    ) -> None:
+        self._parts = [part for part in parts if len(part)]
+        self._starts = np.cumsum([0, *map(len, self._parts)])  # the first row of each part, and N
+        self._alive, self._dead = alive, np.flatnonzero(~alive)
         self._analyzer = analyzer
+        lengths = np.concatenate([np.empty(0, np.int32), *(part.lengths for part in self._parts)])
+        self._count = int(alive.sum())
+        mean = lengths[alive].sum(dtype=np.int64) / max(1, self._count) or 1.0  # without any word, none is scored
+        self._norms = (k1 * (1 - b + b * lengths / mean)).astype(np.float32)  # (N,)
+        self._holding = lru_cache(MEMORY)(self._count_holding)
+        self._column = lru_cache(COLUMNS)(self._make_column)
 
     @classmethod
     def build(cls, texts: Iterable[str], *, k1: float = 1.5, b: float = 0.75, stemmer: str = "porter") -> Bm25Index:
@@ -66,76 +85,72 @@ class Bm25Index:
         if not (0 <= k1 < math.inf and 0 <= b <= 1):
             raise DataError(f"BM25 needs k1 of at least 0 and b between 0 and 1, not k1 = {k1} and b = {b}.")
         analyzer = WordAnalyzer(stemmer)
-        vocabulary: dict[str, int] = {}
-        tokens = [[vocabulary.setdefault(word, len(vocabulary)) for word in analyzer(text)] for text in texts]
-        if not tokens:
+        postings = Postings.build(map(analyzer, texts))
+        if not len(postings):
             raise DataError("There are no texts to index with BM25: give at least one document.")
-        scorer = bm25s.BM25(k1=k1, b=b, method="lucene")
-        with np.errstate(invalid="ignore"):  # texts without a single word have mean length 0, and no word to score
-            scorer.index((tokens, vocabulary), create_empty_token=False, show_progress=False)
-        return cls(scorer, analyzer)
+        return cls([postings], np.ones(len(postings), np.bool_), analyzer, k1, b)
 
-    @classmethod
-    def open(cls, folder: str | Path, mmap: bool = True) -> Bm25Index:
-        """Open a saved index.
-
-        Args:
-            folder: What :meth:`save` wrote.
-            mmap: Map the scores from disk, so that processes share them, instead of reading them into memory.
-
-        Raises:
-            IndexFolderError: The folder is missing or damaged.
-        """
-        folder = Path(folder)
-        try:
-            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            scorer = bm25s.BM25.load(folder, mmap=mmap, show_progress=False)
-            return cls(scorer, WordAnalyzer(settings["stemmer"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IndexFolderError(
-                f"The BM25 index in {folder} is missing or damaged ({error}): build the index again."
-            ) from error
-
-    def save(self, folder: str | Path) -> None:
-        """Write the files of the index into a folder, which is made."""
-        folder = Path(folder)
-        self._scorer.save(folder, show_progress=False)
-        (folder / SETTINGS).write_text(json.dumps({"stemmer": self._analyzer.stemmer}), encoding="utf-8")
-
-    def search(self, queries: Sequence[str], k: int) -> Ranking:
+    def search(self, queries: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None) -> Ranking:
         """The ``k`` best documents of each query.
 
         Args:
             queries: Q queries; one without a known word has no hits.
             k: Hits wanted.
+            allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
 
         Returns:
-            Rows and scores (Q, min(k, N)).
+            Rows and scores (Q, K), where K is ``k`` or the number of rows that may be hits, if that is smaller.
 
         Raises:
             DataError: ``k`` is below 1.
         """
-        words = map(self._analyzer, queries)
-        return rank(((self._scores(found), self._known(found)) for found in words), k, len(self))
+        return _rank(map(self._scores, queries), k, self._count, allowed)
 
-    def _scores(self, words: Sequence[str]) -> NDArray[np.float32]:
-        """The scores of all documents, (N,)."""
-        tokens = self._scorer.get_tokens_ids(words)
-        scores: NDArray[np.float32] = (
-            self._scorer.get_scores_from_ids(tokens) if tokens else np.zeros(len(self), np.float32)
-        )
-        return scores
+    def _scores(self, query: str) -> tuple[NDArray[np.float32], float]:
+        """Scores of all documents (N,), 0 for those that are not alive, and the share of the query that is known."""
+        scores = np.zeros(len(self._norms), np.float32)
+        known = total = 0.0
+        for word, times in Counter(map(word_hash, self._analyzer(query))).items():
+            holding = self._holding(word)
+            weight = times * inverse_frequency(holding, self._count)
+            total += weight
+            if holding:
+                known += weight
+                self._add(scores, word, np.float32(weight), holding)
+        scores[self._dead] = 0
+        return scores, known / total if total else 0.0
 
-    def _known(self, words: Sequence[str]) -> float:
-        """The share of the words that the collection has, each weighing its idf."""
-        tokens = np.array([self._scorer.vocab_dict.get(word, -1) for word in words], np.int64)
-        starts = self._scorer.scores["indptr"]
-        holding = np.where(tokens < 0, 0, starts[tokens + 1] - starts[tokens])  # documents, for each word
-        idf = np.array([inverse_frequency(int(count), len(self)) for count in holding])
-        return float(idf[tokens >= 0].sum() / idf.sum()) if len(words) else 0.0
+    def _add(self, scores: NDArray[np.float32], word: int, weight: np.float32, holding: int) -> None:
+        """Add weight · tf / (tf + norm) of a word to the scores (N,)."""
+        if holding * COMMON >= self._count:
+            scores += weight * self._column(word)
+            return
+        for start, part, place in self._postings(word):
+            rows = part.rows[place] + start
+            scores[rows] += weight * self._saturated(part.counts[place], rows)
+
+    def _make_column(self, word: int) -> NDArray[np.float32]:
+        """What a word adds to each document before it is weighted, tf / (tf + norm), (N,)."""
+        column = np.zeros(len(self._norms), np.float32)
+        for start, part, place in self._postings(word):
+            rows = part.rows[place] + start
+            column[rows] = self._saturated(part.counts[place], rows)
+        return column
+
+    def _saturated(self, counts: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        frequencies = counts.astype(np.float32)
+        return frequencies / (frequencies + self._norms[rows])
+
+    def _count_holding(self, word: int) -> int:
+        """Documents alive that hold a word."""
+        return sum(int(self._alive[part.rows[place] + start].sum()) for start, part, place in self._postings(word))
+
+    def _postings(self, word: int) -> list[tuple[np.int64, Postings, slice]]:
+        """Where the postings of a word are: the first row of a part, the part, and the slice of it."""
+        return [(start, part, part.find(word)) for start, part in zip(self._starts[:-1], self._parts, strict=True)]
 
     def __len__(self) -> int:
-        return int(self._scorer.scores["num_docs"])
+        return self._count
 
 
 def inverse_frequency(holding: int, documents: int) -> float:
@@ -143,25 +158,15 @@ def inverse_frequency(holding: int, documents: int) -> float:
     return math.log1p((documents - holding + 0.5) / (holding + 0.5))
 
 
-def rank(
+def _rank(
     scored: Iterable[tuple[NDArray[np.float32], float]],
     k: int,
     documents: int,
     allowed: NDArray[np.bool_] | None = None,
 ) -> Ranking:
-    """Hits and backgrounds of scored documents.
+    """Hits and backgrounds, from the scores (N,) of each query, 0 for no hit, and the share of it that is known.
 
-    Args:
-        scored: For each of Q queries, the scores (N,) of all rows, 0 for no hit, and the share of it that is known.
-        k: Hits wanted.
-        documents: Rows that count, at most N; the others have score 0.
-        allowed: Which of them may be hits, (N,); all if not given.
-
-    Returns:
-        Rows and scores (Q, K), where K is ``k`` or the number of rows that may be hits, if that is smaller.
-
-    Raises:
-        DataError: ``k`` is below 1.
+    At most N ``documents`` count, the others have score 0; those ``allowed`` (N,) may be hits.
     """
     width = depth(k, documents if allowed is None else int(allowed.sum()))
     size = max(1, min(BACKGROUND, documents))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.bm25_live import LiveBm25
+from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition
 from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
@@ -95,12 +95,12 @@ class View:
                     raise
 
     @cached_property
-    def bm25(self) -> LiveBm25:
+    def bm25(self) -> Bm25Index:
         """Search by words."""
         settings = self.manifest.bm25
         alive = np.concatenate([*self.alive, np.empty(0, bool)])
         parts = [segment.postings for segment in self.segments]
-        return LiveBm25(parts, alive, WordAnalyzer(settings.stemmer), settings.k1, settings.b)
+        return Bm25Index(parts, alive, WordAnalyzer(settings.stemmer), settings.k1, settings.b)
 
     def matching(self, conditions: Sequence[Condition]) -> Mask | None:
         """Which documents are alive and meet all conditions, (N,); None without any condition.

@@ -20,7 +20,6 @@ PACKAGES = (
     "faiss-cpu",
     "beir",
     "accelerate",
-    "bm25s",
     "numpy",
 )
 

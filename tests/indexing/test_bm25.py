@@ -1,4 +1,4 @@
-"""BM25 against the formula in plain loops, its limits, saving, and a published number."""
+"""BM25 against the formula in plain loops, its limits, and a published number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retriever.data.words import WordAnalyzer
-from retriever.errors import DataError, IndexFolderError
+from retriever.errors import DataError
 from retriever.indexing import bm25
 from retriever.indexing.bm25 import Bm25Index
 
@@ -78,12 +78,10 @@ def test_only_documents_that_share_a_word_are_hits():
     assert (ranking.scores[1] == -np.inf).all()
 
 
-def test_texts_without_any_word_are_an_index_without_hits(tmp_path):
+def test_texts_without_any_word_are_an_index_without_hits():
     index = Bm25Index.build(["", "..."])
     assert len(index) == 2
     assert (index.search(["word"], 2).rows == -1).all()
-    index.save(tmp_path / "bm25")
-    assert (Bm25Index.open(tmp_path / "bm25").search(["word"], 2).rows == -1).all()
 
 
 def test_one_document_is_enough():
@@ -102,37 +100,6 @@ def test_a_query_of_ten_thousand_words_counts_repeated_words(texts):
 def test_stemming_can_be_chosen(texts):
     assert Bm25Index.build(["walking"]).search(["walked"], 1).rows.tolist() == [[0]]
     assert Bm25Index.build(["walking"], stemmer="none").search(["walked"], 1).rows.tolist() == [[-1]]
-
-
-@pytest.mark.parametrize("mmap", [True, False])
-def test_a_saved_index_answers_alike(texts, tmp_path, mmap):
-    index = Bm25Index.build(texts, k1=0.9, stemmer="none")
-    index.save(tmp_path / "bm25")
-    queries = ["quill fjord", texts[3]]
-    opened = Bm25Index.open(tmp_path / "bm25", mmap=mmap)
-    assert len(opened) == len(texts)
-    np.testing.assert_array_equal(opened.search(queries, 20).rows, index.search(queries, 20).rows)
-    np.testing.assert_array_equal(opened.search(queries, 20).scores, index.search(queries, 20).scores)
-
-
-def test_the_same_texts_give_the_same_bytes(texts, tmp_path):
-    for name in ("a", "b"):
-        Bm25Index.build(texts).save(tmp_path / name)
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-
-
-def test_a_damaged_or_missing_folder_is_told(texts, tmp_path):
-    with pytest.raises(IndexFolderError, match="missing or damaged"):
-        Bm25Index.open(tmp_path / "nowhere")
-    Bm25Index.build(texts).save(tmp_path / "bm25")
-    for path in sorted((tmp_path / "bm25").iterdir()):
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-        with pytest.raises(IndexFolderError, match=r"bm25 is missing or damaged .*: build the index again"):
-            Bm25Index.open(tmp_path / "bm25")
-        path.write_bytes(content)
-    Bm25Index.open(tmp_path / "bm25")
 
 
 @pytest.mark.parametrize("options", [{"k1": -0.1}, {"b": 1.1}, {"b": -0.1}, {"k1": math.nan}, {"k1": math.inf}])
