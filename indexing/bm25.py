@@ -82,8 +82,7 @@ class Bm25Index:
         Raises:
             DataError: There are no texts, or ``k1`` or ``b`` is out of range.
         """
-        if not (0 <= k1 < math.inf and 0 <= b <= 1):
-            raise DataError(f"BM25 needs k1 of at least 0 and b between 0 and 1, not k1 = {k1} and b = {b}.")
+        check_settings(k1, b)
         analyzer = WordAnalyzer(stemmer)
         postings = Postings.build(map(analyzer, texts))
         if not len(postings):
@@ -151,6 +150,16 @@ class Bm25Index:
 
     def __len__(self) -> int:
         return self._count
+
+
+def check_settings(k1: float, b: float) -> None:
+    """See that the settings of BM25 are in range.
+
+    Raises:
+        DataError: They are not.
+    """
+    if not (0 <= k1 < math.inf and 0 <= b <= 1):
+        raise DataError(f"BM25 needs k1 of at least 0 and b between 0 and 1, not k1 = {k1} and b = {b}.")
 
 
 def inverse_frequency(holding: int, documents: int) -> float:

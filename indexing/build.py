@@ -12,7 +12,6 @@ Until step 4 is done, an index that was there before answers as before, whatever
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.files import replacing
+from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.manifest import (
     DOCUMENTS,
@@ -82,10 +82,7 @@ def build_folder(
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
-    if not (0 <= options.k1 < math.inf and 0 <= options.b <= 1):
-        raise DataError(
-            f"BM25 needs k1 of at least 0 and b between 0 and 1, not k1 = {options.k1} and b = {options.b}."
-        )
+    check_settings(options.k1, options.b)
     dense = DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)
     analyzer = WordAnalyzer(options.stemmer)
     with writing(folder, overwrite) as generation:
