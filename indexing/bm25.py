@@ -188,7 +188,8 @@ def _rank(
         leading = np.sort(scores[reached])[-size:].astype(np.float64)
         leading = np.pad(leading, (size - len(leading), 0))
         backgrounds.append((leading.mean(), leading.std() / math.sqrt(SHARPNESS), known))
-    return Ranking.stack(hits, width, Background(*np.array(backgrounds, np.float64).reshape(-1, 3).T))
+    mean, deviation, shares = np.array(backgrounds, np.float64).reshape(-1, 3).T
+    return Ranking.stack(hits, width, Background(mean, deviation, shares, least=0.0))
 
 
 def _reaching(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

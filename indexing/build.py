@@ -161,9 +161,9 @@ def writing(folder: Path, overwrite: bool) -> Iterator[int]:
     try:
         _lock(lock, folder)
         _check_writable(folder, overwrite)
-        _sweep(folder)
+        known = _sweep(folder)
         try:
-            yield 1 + max((_generation(path) for path in folder.iterdir()), default=0)
+            yield 1 + max([known, *map(_generation, folder.iterdir())])
         finally:
             _sweep(folder)
             if is_new and not any(folder.iterdir()):
@@ -188,20 +188,26 @@ def _check_writable(folder: Path, overwrite: bool) -> None:
         raise OutputError(f"{folder} is no index and holds other files ({others[0]}): choose another folder.")
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what no manifest names. A damaged manifest might name anything: then nothing is removed."""
-    try:
-        counting = (
-            {Path(file).parts[0] for file in read_manifest(folder).files} if (folder / MANIFEST).exists() else set()
-        )
-    except IndexFolderError:
-        return
+def _sweep(folder: Path) -> int:
+    """Remove what no manifest names. A damaged manifest might name anything: then nothing is removed.
+
+    Returns:
+        The generation of the manifest, 0 without one.
+    """
+    counting, generation = set[str](), 0
+    if (folder / MANIFEST).exists():
+        try:
+            manifest = read_manifest(folder)
+        except IndexFolderError:
+            return 0
+        counting, generation = {Path(file).parts[0] for file in manifest.files}, manifest.generation
     for path in folder.iterdir():
         if LEFTOVER.fullmatch(path.name) and path.name not in counting:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+    return generation
 
 
 def _generation(path: Path) -> int:

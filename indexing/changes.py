@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
@@ -97,6 +98,12 @@ def compact(folder: Path) -> None:
     """Join all segments into one without deleted documents; see :meth:`retriever.indexing.index.Index.compact`."""
     with _changing(folder) as (view, generation):
         _join(view, 0, generation)
+
+
+def configure(folder: Path, **settings: BaseModel) -> None:
+    """Change settings of an index, by their names in the manifest, and nothing else."""
+    with _changing(folder) as (view, generation):
+        publish(folder, view.manifest.model_copy(update={**settings, "generation": generation}))
 
 
 def _settle(folder: Path, generation: int) -> None:

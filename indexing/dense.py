@@ -277,7 +277,9 @@ class DenseIndex:
             self._spread = mean.astype(np.float32), (factor / math.sqrt(max(len(sample), 1))).astype(np.float32)
         centre, spread = self._spread
         deviation = np.linalg.norm(queries @ spread.T, axis=1)
-        return Background((queries @ centre).astype(np.float64), deviation.astype(np.float64), np.ones(len(queries)))
+        mean, known = (queries @ centre).astype(np.float64), np.ones(len(queries))
+        least = -1.0 if self.similarity == "cosine" else -math.inf
+        return Background(mean, deviation.astype(np.float64), known, least)
 
     def _prepared(self, vectors: Array) -> Array:
         """Checked vectors, of length 1 under cosine similarity."""

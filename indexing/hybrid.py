@@ -20,6 +20,19 @@ Standardised scores (``zscore``):
 Where all hits of a ranking score the same there is no deviation to divide by: they get 0, all others −1. A ranking
 without hits says nothing.
 
+Convex combinations (Bruch, Gai and Ingber 2023, "An analysis of fusion functions for hybrid retrieval"): a document's
+fused score is Σ weight · (s − low) / (high − low), where high is a ranking's best score for the query.
+- ``minmax``: low is the score of its last hit.
+- ``tmm``: low is the least score there can be, 0 of BM25 and −1 of a cosine; where there is none, as of dot products,
+  the score of the last hit.
+
+Products (``product``; LEDR in Xu et al. 2022, "LaPraDoR": BM25 times cosine): ln of the fused score is
+Σ weight · ln(s / high), each ratio at least e⁻¹⁴. So a document without a score in one ranking stands after those that
+have one in each, in the order of the other; a ranking without a score above 0 says nothing.
+
+Under ``tmm`` and ``product``, a document that a ranking did not find scores like its last hit where it was cut off, and
+least where it ran out of hits.
+
 Reciprocal ranks (``rrf``; Cormack et al. 2009): a document's fused score is Σ weight / (60 + rank), ranks from 1, over
 the rankings that found it.
 
@@ -28,6 +41,7 @@ Sums are in fp64, fused scores in fp32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -39,8 +53,10 @@ from scipy.special import log_ndtr
 from retriever.errors import DataError
 from retriever.indexing.ranking import Background, Hits, Ranking, best, depth
 
-Fusion: TypeAlias = Literal["fisher", "zscore", "rrf"]
+Fusion: TypeAlias = Literal["fisher", "zscore", "minmax", "tmm", "product", "rrf"]
+METHODS: tuple[Fusion, ...] = get_args(Fusion)
 
+LEAST = -14.0  # ln of the least factor of a product: about one millionth
 TIED = 1e-6  # a deviation below this part of the scores is rounding: all documents score the same
 
 
@@ -57,7 +73,7 @@ def fuse(
     Args:
         rankings: Rankings of Q queries each, of any width.
         k: Hits wanted.
-        method: ``fisher``, ``zscore`` or ``rrf``.
+        method: ``fisher``, ``zscore``, ``minmax``, ``tmm``, ``product`` or ``rrf``.
         weights: Weight of each ranking; 1 each if not given.
         rrf_k: What is added to the ranks of ``rrf``.
 
@@ -68,8 +84,7 @@ def fuse(
         DataError: There are no rankings, they differ in queries, the weights differ in number, the method is unknown
             or needs a background that a ranking does not have, or ``k`` is below 1.
     """
-    if method not in get_args(Fusion):
-        raise DataError(f"The fusion {method!r} is unknown: choose fisher, zscore or rrf.")
+    check_method(method)
     if len({len(ranking) for ranking in rankings}) != 1:
         raise DataError(
             f"Fusion needs rankings of the same queries, not of {[len(ranking) for ranking in rankings]} queries."
@@ -89,6 +104,27 @@ def fuse(
         for query in range(len(rankings[0]))
     )
     return Ranking.stack(fused, width)
+
+
+def check_method(method: str) -> None:
+    """See that a fusion is known.
+
+    Raises:
+        DataError: It is not.
+    """
+    if method not in METHODS:
+        raise DataError(f"The fusion {method!r} is unknown: choose {', '.join(METHODS)}.")
+
+
+def shares(weight: float) -> tuple[float, float]:
+    """The weights of vectors and words, where the vectors have ``weight`` of both; at 0.5 each counts once.
+
+    Raises:
+        DataError: It is not between 0 and 1.
+    """
+    if not 0 <= weight <= 1:
+        raise DataError(f"The weight of the vectors in a hybrid search is {weight}: choose one between 0 and 1.")
+    return 2 * weight, 2 - 2 * weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +151,43 @@ def _sum(parts: Sequence[_Part], weights: Sequence[float], k: int) -> Hits:
 def _part(ranking: Ranking, query: int, method: Fusion, rrf_k: float) -> _Part:
     rows, scores = ranking.hits(query)
     values = scores.astype(np.float64)
+    if not len(rows):
+        return _Part(rows, values, 0.0)
     if method == "rrf":
         return _Part(rows, 1.0 / (rrf_k + np.arange(1, len(rows) + 1, dtype=np.float64)), 0.0)
     if method == "fisher" and ranking.background is not None:
         return _Part(rows, _surprise(values, ranking.background, query), 0.0)
-    if not len(rows) or values.min() == values.max():
-        return _Part(rows, np.zeros(len(rows)), -1.0)
-    values = (values - values.mean()) / values.std()
-    return _Part(rows, values, float(values.min()))
+    if method == "zscore":
+        values = _standardised(values)
+        return _Part(rows, values, -1.0 if values[0] == values[-1] else float(values[-1]))
+    if method == "minmax":
+        return _Part(rows, _scaled(values, values[-1]), 0.0)
+    if method == "tmm":
+        values, least = _scaled(values, ranking.background.least if ranking.background else -math.inf), 0.0
+    else:
+        values, least = _logarithms(values), LEAST
+    return _Part(rows, values, float(values[-1]) if len(rows) == ranking.rows.shape[1] else least)
+
+
+def _standardised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores (H,) with mean 0 and deviation 1; 0 where they are all the same."""
+    if scores[0] == scores[-1]:
+        return np.zeros(len(scores))
+    standardised: NDArray[np.float64] = (scores - scores.mean()) / scores.std()
+    return standardised
+
+
+def _scaled(scores: NDArray[np.float64], low: float) -> NDArray[np.float64]:
+    """Scores (H,) brought to 0 at ``low``, at the last of them if that is infinite, and to 1 at the best."""
+    low = low if math.isfinite(low) else scores[-1]
+    return (scores - low) / (scores[0] - low) if scores[0] > low else np.ones(len(scores))
+
+
+def _logarithms(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithm of each score (H,) over the best."""
+    ratios = scores / scores[0] if scores[0] > 0 else np.zeros(len(scores))
+    logarithms: NDArray[np.float64] = np.log(np.maximum(ratios, math.exp(LEAST)))
+    return logarithms
 
 
 def _surprise(scores: NDArray[np.float64], background: Background, query: int) -> NDArray[np.float64]:

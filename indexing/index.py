@@ -1,7 +1,6 @@
 """The index: a folder that finds documents by meaning, by words, or by both.
 
-1. ``dense`` encodes the query and looks for the nearest vectors; ``bm25`` looks for its words and needs no model;
-   ``hybrid`` takes the best candidates of both and fuses them.
+1. A search looks by vectors, by words, or by both: :mod:`retriever.indexing.searching`.
 2. The model is loaded when it is first needed, and must be the one that built the index, by fingerprint.
 3. Sizes of all files are checked when an index is opened, hashes by :meth:`Index.verify`.
 4. Every search looks whether the index has changed, by whatever process, and answers from its newest state.
@@ -13,43 +12,29 @@ Threads may share an index. See :mod:`retriever.indexing.manifest` for the layou
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import DataError, IndexFolderError
+from retriever.errors import IndexFolderError
 from retriever.indexing import changes
 from retriever.indexing.build import BuildOptions, build_folder
 from retriever.indexing.filters import Condition
-from retriever.indexing.hybrid import Fusion, fuse
-from retriever.indexing.manifest import MANIFEST, Manifest, find_model, read_manifest
-from retriever.indexing.ranking import NO_HIT, Ranking, depth
-from retriever.indexing.view import Mask, View
+from retriever.indexing.hybrid import Fusion, check_method, shares
+from retriever.indexing.manifest import MANIFEST, FusionRecord, Manifest, find_model, read_manifest
+from retriever.indexing.ranking import NO_HIT, Ranking
+from retriever.indexing.searching import Hit, Mode, hits, parts, rank
+from retriever.indexing.view import View
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
-Mode: TypeAlias = Literal["hybrid", "dense", "bm25"]
-
-CANDIDATES = 1000  # hits of each search that a fusion looks at, as deep as the evaluation does
-GRAPH_CANDIDATES = 200  # likewise, where deeper walks through a graph would take longer than an exact search
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One found document: its rank from 1, id, score and content."""
-
-    rank: int
-    id: str
-    score: float
-    title: str
-    text: str
-    metadata: Mapping[str, Any]
+__all__ = ["Hit", "Index", "Mode"]
 
 
 class Index:
@@ -152,19 +137,21 @@ class Index:
         query: str,
         k: int = 10,
         mode: Mode = "hybrid",
-        fusion: Fusion = "fisher",
+        fusion: Fusion | None = None,
         filters: Sequence[str] = (),
+        weight: float | None = None,
     ) -> list[Hit]:
         """The best documents for a query; see :meth:`search_batch`."""
-        return self.search_batch([query], k, mode, fusion, filters)[0]
+        return self.search_batch([query], k, mode, fusion, filters, weight)[0]
 
     def search_batch(
         self,
         queries: Sequence[str],
         k: int = 10,
         mode: Mode = "hybrid",
-        fusion: Fusion = "fisher",
+        fusion: Fusion | None = None,
         filters: Sequence[str] = (),
+        weight: float | None = None,
     ) -> list[list[Hit]]:
         """The best documents for each of several queries, cheaper than one search after the other.
 
@@ -172,28 +159,58 @@ class Index:
             queries: The queries.
             k: Hits wanted; a query can have fewer.
             mode: ``hybrid``, ``dense`` or ``bm25``.
-            fusion: How ``hybrid`` fuses, ``fisher``, ``zscore`` or ``rrf``; see :mod:`retriever.indexing.hybrid`.
+            fusion: How ``hybrid`` fuses, such as ``fisher``; see :mod:`retriever.indexing.hybrid`. If not given, as the
+                index was tuned to, or ``fisher``.
             filters: Conditions such as ``year>=2020`` that the metadata of a hit must meet; see
                 :mod:`retriever.indexing.filters`.
+            weight: Share of the vectors in ``hybrid``, from 0 (words alone) to 1 (vectors alone). If not given, as the
+                index was tuned to, or half; where another fusion than the tuned one is asked for, half.
 
         Returns:
             For each query its hits, best first.
 
         Raises:
-            DataError: A query is blank, ``k`` is below 1, the mode, the fusion or the field of a filter is unknown, or
-                a filter is no condition.
+            DataError: A query is blank, ``k`` is below 1, the mode, the fusion or the field of a filter is unknown, a
+                filter is no condition, or the weight is not between 0 and 1.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
         view = self._current()
         allowed = view.matching([Condition.parse(text) for text in filters])
-        ranking = self._rank(view, queries, k, mode, fusion, allowed)
-        rows = np.unique(ranking.rows[ranking.rows != NO_HIT])
-        documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))
-        return [_hits(ranking, query, documents) for query in range(len(queries))]
+        return hits(view, rank(view, self._encode, queries, k, mode, fusion, weight, allowed))
 
-    def rank(self, queries: Sequence[str], k: int, mode: Mode = "hybrid", fusion: Fusion = "fisher") -> Ranking:
+    def rank(
+        self,
+        queries: Sequence[str],
+        k: int,
+        mode: Mode = "hybrid",
+        fusion: Fusion | None = None,
+        weight: float | None = None,
+    ) -> Ranking:
         """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""
-        return self._rank(self._current(), queries, k, mode, fusion)
+        return rank(self._current(), self._encode, queries, k, mode, fusion, weight)
+
+    def parts(self, queries: Sequence[str], k: int = 10) -> tuple[Ranking, Ranking]:
+        """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words, in that order."""
+        return parts(self._current(), self._encode, queries, k)
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id in rankings, −1 for one that is not there. Rows last until the index is changed."""
+        return self._current().find(ids)
+
+    def set_fusion(self, method: Fusion, weight: float) -> None:
+        """Let hybrid searches that are not told otherwise fuse like this from now on.
+
+        Args:
+            method: See :mod:`retriever.indexing.hybrid`.
+            weight: Share of the vectors, from 0 to 1.
+
+        Raises:
+            DataError: The method is unknown, or the weight is not between 0 and 1.
+            OutputError: Another process is writing the index, or the folder cannot be written.
+        """
+        check_method(method)
+        shares(weight)
+        changes.configure(self.folder, fusion=FusionRecord(method=method, weight=weight))
 
     def get(self, name: str) -> Document | None:
         """The document of an id, or None."""
@@ -288,24 +305,7 @@ class Index:
                 self._view, self._stamp = view, stamp
             return self._view
 
-    def _rank(
-        self, view: View, queries: Sequence[str], k: int, mode: Mode, fusion: Fusion, allowed: Mask | None = None
-    ) -> Ranking:
-        for query in queries:
-            if not query.strip():
-                raise DataError("The query is empty: give at least one word to search for.")
-        if mode == "bm25":
-            return view.bm25.search(queries, k, allowed)
-        if mode == "dense":
-            return view.dense(self._encode(queries), k, allowed)
-        if mode == "hybrid":
-            candidates = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES)
-            width = max(1, depth(k, len(view)))  # an index whose documents are all deleted has no hits to fuse
-            dense = view.dense(self._encode(queries), candidates, allowed)
-            return fuse([dense, view.bm25.search(queries, candidates, allowed)], width, method=fusion)
-        raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
-
-    def _encode(self, queries: Sequence[str]) -> np.typing.NDArray[np.float32]:
+    def _encode(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Query vectors (Q, D), one call at a time: models and tokenizers are not made for threads."""
         with self._encoding:
             return self._open_encoder().encode(queries, "query")
@@ -340,12 +340,3 @@ def _load(model: str | Path) -> Encoder:
     from retriever.encoder.encoder import Encoder
 
     return Encoder.load(model)
-
-
-def _hits(ranking: Ranking, query: int, documents: Mapping[int, Document]) -> list[Hit]:
-    found = zip(*(values.tolist() for values in ranking.hits(query)), strict=True)
-    return [
-        Hit(rank, document.id, score, document.title, document.text, document.metadata)
-        for rank, (row, score) in enumerate(found, start=1)
-        for document in [documents[row]]
-    ]

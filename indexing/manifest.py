@@ -22,10 +22,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from retriever.errors import IndexFolderError
 from retriever.files import write_atomically
+from retriever.indexing.hybrid import Fusion
 
 MANIFEST = "manifest.json"
 DOCUMENTS, VECTORS, POSTINGS = "documents.sqlite", "vectors.faiss", "postings"
@@ -65,6 +66,18 @@ class Bm25Record(BaseModel):
     stemmer: str
 
 
+class FusionRecord(BaseModel):
+    """How a hybrid search fuses, unless told otherwise.
+
+    Attributes:
+        method: See :mod:`retriever.indexing.hybrid`.
+        weight: Share of the vectors, from 0 to 1; the rest is that of the words.
+    """
+
+    method: Fusion = "fisher"
+    weight: float = Field(default=0.5, ge=0, le=1)
+
+
 class SegmentRecord(BaseModel):
     """Documents that one change added.
 
@@ -92,6 +105,7 @@ class Manifest(BaseModel):
         factory: The FAISS factory string of large segments.
         documents: How many there are, without the deleted.
         bm25: Settings of BM25.
+        fusion: How a hybrid search fuses.
         segments: Where the documents are, in the order in which they were added.
         files: Path from the index folder → size and hash.
     """
@@ -105,6 +119,7 @@ class Manifest(BaseModel):
     factory: str
     documents: int
     bm25: Bm25Record
+    fusion: FusionRecord = FusionRecord()
     segments: list[SegmentRecord]
     files: dict[str, FileRecord]
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -25,11 +26,12 @@ NO_HIT = -1
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The scores of all documents, hits or not, for each of Q queries."""
+    """The scores of all documents, hits or not, for each of Q queries, and the least score there can be."""
 
     mean: NDArray[np.float64]  # (Q,)
     deviation: NDArray[np.float64]  # (Q,)
     known: NDArray[np.float64]  # (Q,), share of the query that the search can look for, from 0 to 1
+    least: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,4 +222,5 @@ def _pooled(parts: Sequence[Background], shares: Sequence[float], queries: int) 
         mean += share * part.mean
         square += share * (part.deviation**2 + part.mean**2)
         known = np.maximum(known, part.known)
-    return Background(mean, np.sqrt(np.maximum(square - mean**2, 0)), known)
+    least = min((part.least for part in parts), default=-np.inf)
+    return Background(mean, np.sqrt(np.maximum(square - mean**2, 0)), known, least)

@@ -27,6 +27,9 @@ class Fusion(str, Enum):
 
     fisher = "fisher"
     zscore = "zscore"
+    minmax = "minmax"
+    tmm = "tmm"
+    product = "product"
     rrf = "rrf"
 
 
@@ -35,7 +38,12 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for; - reads it from standard input.")],
     k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Hits to show.")] = 10,
     mode: Annotated[Mode, typer.Option(help="hybrid, dense or bm25.")] = Mode.hybrid,
-    fusion: Annotated[Fusion, typer.Option(help="Of hybrid: fisher, zscore or rrf.")] = Fusion.fisher,
+    fusion: Annotated[
+        Fusion | None, typer.Option(help="Of hybrid; as the index was tuned to, or fisher, if omitted.")
+    ] = None,
+    weight: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of hybrid: share of the vectors; tuned, or half, if omitted.")
+    ] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help="A condition on the metadata: year>=2020, lang=en,de, author!=Ann. Repeatable."),
@@ -53,7 +61,7 @@ def search(
     if query == "-":
         query = typer.get_text_stream("stdin").read()
     with Index.open(index, model) as opened:
-        hits = opened.search(query, k, mode.value, fusion.value, filters or ())
+        hits = opened.search(query, k, mode.value, fusion.value if fusion else None, filters or (), weight)
     if json:
         print_json({"query": query, "mode": mode.value, "hits": [asdict(hit) for hit in hits]})
         return

@@ -15,16 +15,17 @@ from retriever.indexing.dense import DenseIndex
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.ranking import Background, Ranking, best
 
-METHODS = ["fisher", "zscore", "rrf"]
+METHODS = ["fisher", "zscore", "minmax", "tmm", "product", "rrf"]
+LEAST = -14.0
 
 
-def ranking_of(*queries, width=None, mean=0.0, deviation=1.0, known=1.0):
+def ranking_of(*queries, width=None, mean=0.0, deviation=1.0, known=1.0, least=-math.inf):
     """A ranking from one {row: score} a query; the background is the same for all queries."""
     hits = [
         best(np.array(sorted(found), np.int64), np.array([found[row] for row in sorted(found)], np.float32), len(found))
         for found in queries
     ]
-    background = Background(*(np.full(len(queries), value) for value in (mean, deviation, known)))
+    background = Background(*(np.full(len(queries), value) for value in (mean, deviation, known)), least)
     return Ranking.stack(hits, width or max([1, *map(len, queries)]), background)
 
 
@@ -51,6 +52,28 @@ def zscore_loops(lists, weights):
         missing = -1.0 if tied else min(values.values())
         for row in fused:
             fused[row] += weight * values.get(row, missing)
+    return fused
+
+
+def scaled_loops(lists, weights, low_of):
+    """{row: fused score} of one query; ``low_of`` a ranking is what is brought to 0. The rankings are not cut off."""
+    fused = dict.fromkeys(sorted({row for found in lists for row in found}), 0.0)
+    for found, weight, low in zip(lists, weights, low_of, strict=True):
+        if found:
+            high, low = max(found.values()), min(found.values()) if low is None else low
+        for row, score in found.items():
+            fused[row] += weight * ((score - low) / (high - low) if high > low else 1.0)
+    return fused
+
+
+def product_loops(lists, weights):
+    """{row: fused score} of one query; the rankings are not cut off."""
+    fused = dict.fromkeys(sorted({row for found in lists for row in found}), 0.0)
+    for found, weight in zip(lists, weights, strict=True):
+        high = max(found.values(), default=0.0)
+        for row in fused if found else []:
+            ratio = found.get(row, 0.0) / high if high > 0 else 0.0
+            fused[row] += weight * (max(LEAST, math.log(ratio)) if ratio > 0 else LEAST)
     return fused
 
 
@@ -100,6 +123,25 @@ def test_standardised_scores_equal_plain_loops(lists, weights, k):
 
 
 @settings(deadline=None)
+@given(queries, weighting, st.integers(1, 35))
+def test_convex_combinations_equal_plain_loops(lists, weights, k):
+    """No score is below −10, the least there can be; the second ranking has none."""
+    columns, least = list(zip(*lists, strict=True)), (-10.0, -math.inf, -10.5)
+    rankings = [ranking_of(*column, width=11, least=low) for column, low in zip(columns, least, strict=True)]
+    expected = [scaled_loops(query, weights, [None] * 3) for query in lists]
+    check(fuse(rankings, k, method="minmax", weights=weights), expected, k)
+    expected = [scaled_loops(query, weights, [-10.0, None, -10.5]) for query in lists]
+    check(fuse(rankings, k, method="tmm", weights=weights), expected, k)
+
+
+@settings(deadline=None)
+@given(queries, weighting, st.integers(1, 35))
+def test_products_equal_plain_loops(lists, weights, k):
+    rankings = [ranking_of(*column, width=11) for column in zip(*lists, strict=True)]
+    check(fuse(rankings, k, method="product", weights=weights), [product_loops(query, weights) for query in lists], k)
+
+
+@settings(deadline=None)
 @given(queries, weighting, st.integers(1, 35), st.sampled_from([0, 1, 60]))
 def test_reciprocal_ranks_equal_plain_loops(lists, weights, k, constant):
     rankings = [ranking_of(*column) for column in zip(*lists, strict=True)]
@@ -111,7 +153,7 @@ def test_reciprocal_ranks_equal_plain_loops(lists, weights, k, constant):
 @given(hits, hits, st.sampled_from([2, 0.5, 8]), st.integers(-8, 8))
 def test_scale_and_shift_of_the_scores_do_not_matter(first, second, scale, shift):
     moved = {row: scale * score + shift for row, score in second.items()}
-    for method in ("fisher", "zscore"):
+    for method in ("fisher", "zscore", "minmax"):
         a = fuse([ranking_of(first), ranking_of(second)], 30, method=method)
         b = fuse([ranking_of(first), ranking_of(moved, mean=shift, deviation=scale)], 30, method=method)
         np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-5)
@@ -120,6 +162,8 @@ def test_scale_and_shift_of_the_scores_do_not_matter(first, second, scale, shift
 @settings(deadline=None)
 @given(hits, st.sampled_from(METHODS))
 def test_fusing_a_ranking_with_itself_or_with_nothing_keeps_its_order(found, method):
+    if method == "product":  # of scores above 0
+        found = {row: score + 11 for row, score in found.items()}
     ranking = ranking_of(found)
     empty = ranking_of({})
     for others in ([], [ranking], [empty], [empty, ranking]):
@@ -129,8 +173,8 @@ def test_fusing_a_ranking_with_itself_or_with_nothing_keeps_its_order(found, met
 
 
 def test_a_lone_hit_of_one_ranking_counts():
-    dense = ranking_of({1: 0.50, 2: 0.49, 3: 0.48, 4: 0.47}, mean=0.3, deviation=0.1)
-    words = ranking_of({2: 7.0}, mean=0.1, deviation=1.0)
+    dense = ranking_of({1: 0.50, 2: 0.49, 3: 0.48, 4: 0.47}, mean=0.3, deviation=0.1, least=-1.0)
+    words = ranking_of({2: 7.0}, width=4, mean=0.1, deviation=1.0, least=0.0)
     for method in METHODS:
         assert fuse([dense, words], 4, method=method).rows.tolist() == [[2, 1, 3, 4]]
 
@@ -140,6 +184,48 @@ def test_the_ranking_in_which_a_document_stands_out_decides():
     sure = ranking_of({3: 6.0, 2: 2.0, 1: 1.9})
     assert fuse([lukewarm, sure], 3).rows.tolist() == [[3, 1, 2]]
     assert fuse([lukewarm, sure], 1, method="rrf").rows.tolist() != [[2]]
+
+
+def test_the_product_is_bm25_times_cosine():
+    """As in LEDR, where a document that BM25 does not find has no score; here it comes after the others."""
+    cosines = {1: 0.9, 2: 0.8, 3: 0.5, 4: 0.2, 5: -0.1}
+    words = {2: 3.0, 3: 9.0, 4: 12.0, 5: 20.0}
+    products = {row: cosines[row] * words[row] for row in words}
+    fused = fuse([ranking_of(cosines), ranking_of(words, width=9)], 5, method="product")
+    by_product = sorted(products, key=products.get, reverse=True)
+    assert fused.rows[0].tolist() == [*by_product[:3], 1, 5] == [3, 2, 4, 1, 5]
+    np.testing.assert_allclose(
+        np.exp(fused.scores[0, :3]), [products[row] / 0.9 / 20.0 for row in (3, 2, 4)], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", ["tmm", "product"])
+def test_what_a_cut_ranking_left_out_scores_like_its_last_hit(method):
+    dense = {1: 0.9, 2: 0.6, 3: 0.5}
+    words = {4: 4.0, 1: 3.0}
+    missing = {"cut": {2: 3.0, 3: 3.0}, "out": {}}
+    for case, width in (("cut", 2), ("out", 3)):
+        fused = fuse(
+            [ranking_of(dense, width=4, least=0.0), ranking_of(words, width=width, least=0.0)], 4, method=method
+        )
+        whole = words | missing[case]
+        same = fuse([ranking_of(dense, width=5, least=0.0), ranking_of(whole, width=5, least=0.0)], 4, method=method)
+        assert fused.rows.tolist() == same.rows.tolist()
+        np.testing.assert_array_equal(fused.scores, same.scores)
+
+
+def test_searches_tell_the_least_score_there_can_be():
+    query = np.array([[1, 0]], np.float32)
+    assert DenseIndex.build(np.eye(2, dtype=np.float32)).search(query, 1).background.least == -1.0
+    assert DenseIndex.build(np.eye(2, dtype=np.float32), "dot").search(query, 1).background.least == -math.inf
+    assert Bm25Index.build(["amber", "heron"]).search(["heron"], 1).background.least == 0.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_weight_on_one_ranking_gives_its_order(method):
+    dense, words = ranking_of({1: 0.9, 2: 0.6, 3: 0.5}, least=-1.0), ranking_of({3: 4.0, 2: 3.0, 1: 2.5}, least=0.0)
+    assert fuse([dense, words], 3, method=method, weights=[1, 0]).rows.tolist() == [[1, 2, 3]]
+    assert fuse([dense, words], 3, method=method, weights=[0, 1]).rows.tolist() == [[3, 2, 1]]
 
 
 def test_what_a_search_does_not_know_counts_for_nothing():
@@ -194,7 +280,7 @@ def test_a_weight_moves_the_fusion():
 
 def test_mistakes_are_refused():
     one, two = ranking_of({1: 1.0}), ranking_of({1: 1.0}, {2: 1.0})
-    with pytest.raises(DataError, match="'max' is unknown: choose fisher, zscore or rrf"):
+    with pytest.raises(DataError, match="'max' is unknown: choose fisher, zscore, minmax, tmm, product, rrf"):
         fuse([one], 1, method="max")
     with pytest.raises(DataError, match="needs rankings with the background of their scores"):
         fuse([one, Ranking(one.rows, one.scores)], 1)

@@ -129,7 +129,7 @@ def test_an_empty_query_is_refused(index, query, mode):
 def test_other_mistakes_of_a_search_are_refused(index):
     with pytest.raises(DataError, match="'sparse' is unknown: choose hybrid, dense or bm25"):
         index.search(QUERY, mode="sparse")
-    with pytest.raises(DataError, match="'max' is unknown: choose fisher, zscore or rrf"):
+    with pytest.raises(DataError, match="'max' is unknown: choose fisher, zscore, minmax, tmm, product, rrf"):
         index.search(QUERY, fusion="max")
     for mode in MODES:
         with pytest.raises(DataError, match="k is 0"):

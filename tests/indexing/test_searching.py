@@ -1,0 +1,75 @@
+"""Fusion and weight of a hybrid search, asked for or remembered by the index, against its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retriever.data.document import Document
+from retriever.errors import DataError
+from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.dense import DenseIndex
+from retriever.indexing.hybrid import fuse
+from retriever.indexing.index import Index
+
+QUERY = "heron and quill"
+
+
+@pytest.fixture(scope="module")
+def exact(encoder, documents):
+    """Rankings of QUERY, computed beside the index."""
+    contents = [document.content for document in documents]
+    dense = DenseIndex.build(encoder.encode(contents)).search(encoder.encode([QUERY], "query"), 1000)
+    return {"dense": dense, "bm25": Bm25Index.build(contents).search([QUERY], 1000)}
+
+
+@pytest.fixture
+def folder(encoder, documents, tmp_path):
+    Index.build(encoder, documents, tmp_path / "index").close()
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def index(folder, encoder):
+    with Index.open(folder, encoder) as index:
+        yield index
+
+
+def test_the_weight_of_the_vectors_can_be_chosen(index, exact):
+    for weight, weights in ((0.5, None), (0.25, [1, 3]), (0, [0, 1]), (1, [1, 0])):
+        expected = fuse([exact["dense"], exact["bm25"]], 10, method="tmm", weights=weights).rows[0]
+        hits = index.search(QUERY, fusion="tmm", weight=weight)
+        assert [hit.id for hit in hits] == [f"doc-{row}" for row in expected]
+    for weight in (-0.1, 1.1, float("nan")):
+        with pytest.raises(DataError, match=r"weight of the vectors in a hybrid search is .*between 0 and 1"):
+            index.search(QUERY, weight=weight)
+
+
+def test_the_index_remembers_how_it_was_tuned(folder, encoder, exact):
+    def expected(method, weights=None):
+        return [
+            f"doc-{row}" for row in fuse([exact["dense"], exact["bm25"]], 10, method=method, weights=weights).rows[0]
+        ]
+
+    with Index.open(folder, encoder) as index, Index.open(folder, encoder) as other:
+        index.set_fusion("minmax", 0.25)
+        assert index.info()["fusion"] == {"method": "minmax", "weight": 0.25}
+        for one in (index, other):
+            assert [hit.id for hit in one.search(QUERY)] == expected("minmax", [1, 3])
+            assert [hit.id for hit in one.search(QUERY, weight=0.5)] == expected("minmax")
+            assert [hit.id for hit in one.search(QUERY, fusion="rrf")] == expected("rrf")  # with the weight of none
+        index.add([Document("new", text="quill")])
+        index.compact()
+        index.verify()
+        assert (index.info()["fusion"]["weight"], index.info()["generation"]) == (0.25, 4)
+        with pytest.raises(DataError, match="'max' is unknown"):
+            index.set_fusion("max", 0.5)
+        with pytest.raises(DataError, match="between 0 and 1"):
+            index.set_fusion("rrf", 2)
+
+
+def test_the_parts_of_a_hybrid_search_can_be_had(index, exact):
+    dense, bm25 = index.parts([QUERY])
+    np.testing.assert_array_equal(dense.rows, exact["dense"].rows)
+    np.testing.assert_array_equal(bm25.rows, exact["bm25"].rows)
+    assert index.rows(["doc-7", "nobody"]).tolist() == [7, -1]
