@@ -26,6 +26,7 @@ from retriever.errors import (
     OutputError,
     RecipeError,
     RetrieverError,
+    ServerError,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ __all__ = [
     "RecipeError",
     "Results",
     "RetrieverError",
+    "ServerError",
     "StsResults",
     "StsSet",
     "XmcDataset",

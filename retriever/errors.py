@@ -8,7 +8,8 @@ A message names the file, line or option and the way out.
     ├── RecipeError     an unknown recipe, an unknown key, a value out of range, keys that contradict each other
     ├── ModelError      a folder that holds no model, or a model that does not fit the job
     ├── IndexFolderError  an index folder that is missing, damaged, or built by another model
-    └── OutputError     a place that cannot be written: it exists already, or the disk is full
+    ├── OutputError     a place that cannot be written: it exists already, or the disk is full
+    └── ServerError     a server that cannot start, cannot be reached, or refuses a request
 """
 
 
@@ -34,3 +35,18 @@ class IndexFolderError(RetrieverError):
 
 class OutputError(RetrieverError):
     """An output cannot be written: it exists already, or the disk is full."""
+
+
+class ServerError(RetrieverError):
+    """A server cannot start, cannot be reached, or refuses a request.
+
+    Args:
+        sentence: What is wrong and the way out.
+        status: Of HTTP, if a server answered.
+        kind: The server's name of the error.
+        request_id: Under which the server's log has more.
+    """
+
+    def __init__(self, sentence: str, status: int | None = None, kind: str = "", request_id: str = "") -> None:
+        super().__init__(sentence)
+        self.status, self.kind, self.request_id = status, kind, request_id

@@ -24,6 +24,7 @@ from retriever.cli import (
     mteb,
     recipes,
     search,
+    serve,
     sts,
     train,
     whiten,
@@ -99,6 +100,7 @@ app.command("whiten")(whiten.whiten)
 app.command("encode")(encode.encode)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
 app.command("predict")(xmc.predict)
 evaluate.app.command("sts")(sts.sts)
 evaluate.app.command("mteb")(mteb.mteb)

@@ -1,0 +1,132 @@
+"""Every refusal as one JSON object: ``{"error": one sentence, "error_type": a name, "request_id": an id}``.
+
+1. What the server itself refuses is a :class:`RefusedError`.
+2. What the caller got wrong in the library's eyes is told in the library's sentence, without the folders it names.
+3. Anything else is a sentence that tells nothing of the inside; the log has the rest under the request's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from retriever.errors import DataError, RetrieverError
+from retriever.server.batcher import OverloadedError
+
+logger = logging.getLogger("retriever.server")
+
+_FOLDERS = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=['\"(]))/(?:[^\s/'\"]+/)+")
+_SENTENCES = {
+    400: "The request cannot be read: send JSON, UTF-8, with the header Content-Type: application/json.",
+    404: "There is no such page: GET /openapi.json lists what there is.",
+    405: "This address does not take this method: GET /openapi.json lists what there is.",
+    413: "The body is too large: send less at once.",
+}
+_KINDS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class RefusedError(HTTPException):
+    """A request that is refused.
+
+    Args:
+        status: Of HTTP.
+        kind: The error's name, for programs.
+        sentence: What is wrong and the way out.
+        headers: Of the answer.
+    """
+
+    def __init__(self, status: int, kind: str, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, sentence, headers)
+        self.kind = kind
+
+    def response(self, scope: Scope) -> Response:
+        """The answer to a request."""
+        return refusal(scope, self.status_code, self.kind, self.detail, self.headers)
+
+
+def refusal(scope: Scope, status: int, kind: str, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that is refused."""
+    body = {"error": sentence, "error_type": kind, "request_id": scope.get("request_id", "")}
+    return json_response(body, status, headers)
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:  # noqa: ANN401
+    """Any value as JSON."""
+    return Response(to_json(value), status, headers, media_type="application/json")
+
+
+def unexpected(scope: Scope, error: BaseException) -> Response:
+    """The answer where something broke; the log has the traceback."""
+    logger.error("failed", extra={"request_id": scope.get("request_id", "")}, exc_info=error)
+    return refusal(scope, 500, "internal", "The server failed at this request: its log tells more under the id.")
+
+
+def install(app: FastAPI) -> None:
+    """Make an app answer in this form."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)
+        return error.response(request.scope)
+
+    async def unreadable(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _unreadable(request.scope, error)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = error.status_code
+        sentence = _SENTENCES.get(status, f"{HTTPStatus(status).phrase}.")
+        return refusal(request.scope, status, _KINDS.get(status, "refused"), sentence, error.headers)
+
+    async def overloaded(request: Request, error: Exception) -> Response:
+        sentence = "Too many requests are waiting: come back in a second."
+        return refusal(request.scope, 429, "overloaded", sentence, {"Retry-After": "1"})
+
+    async def late(request: Request, error: Exception) -> Response:
+        sentence = "There was no answer in time: ask for less at once, or come back later."
+        return refusal(request.scope, 503, "timeout", sentence, {"Retry-After": "5"})
+
+    async def mistaken(request: Request, error: Exception) -> Response:
+        return refusal(request.scope, 422, "invalid", without_folders(str(error)))
+
+    async def unavailable(request: Request, error: Exception) -> Response:
+        logger.error("unavailable: %s", error, extra={"request_id": request.scope.get("request_id", "")})
+        sentence = "What is served cannot be read or written now: the server's log tells why."
+        return refusal(request.scope, 503, "unavailable", sentence, {"Retry-After": "5"})
+
+    app.add_exception_handler(RefusedError, refused)
+    app.add_exception_handler(RequestValidationError, unreadable)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(OverloadedError, overloaded)
+    app.add_exception_handler(asyncio.TimeoutError, late)
+    app.add_exception_handler(DataError, mistaken)
+    app.add_exception_handler(RetrieverError, unavailable)
+
+
+def without_folders(sentence: str) -> str:
+    """A sentence with the last names of the paths in it only."""
+    return _FOLDERS.sub("", sentence)
+
+
+def _unreadable(scope: Scope, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return refusal(scope, 400, "bad_request", _SENTENCES[400])
+    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    if len(first["loc"]) == 1 and first["type"] in ("missing", "model_attributes_type"):
+        sentence = "The body is no JSON object: send one, with the header Content-Type: application/json."
+        return refusal(scope, 422, "invalid", sentence)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    reason = message[:1].lower() + message[1:].rstrip(".")
+    return refusal(scope, 422, "invalid", f"{place[:100]} is wrong: {reason}.")

@@ -1,0 +1,154 @@
+"""Listening: a socket that is free, connections that do not drag, and an end that keeps its word.
+
+1. The port is taken before anything is loaded, so that a taken one is told at once.
+2. A connection must send the head of its first request within ``HEAD_SECONDS``, and no head above ``HEAD_BYTES``.
+3. At the end of the process nothing new is accepted, and what was accepted is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import signal
+import socket
+from ipaddress import ip_address
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from retriever.errors import ServerError
+
+HEAD_SECONDS = 10.0
+HEAD_BYTES = 64 << 10
+CONNECTIONS = 4_096
+BACKLOG = 2_048
+LAST_PORT = 65_535
+
+logger = logging.getLogger("retriever.server")
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with limits on the head of a request."""
+
+    _in_head = False
+    _head = 0  # bytes of a head that has begun and not ended, without the first ones
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time of the first head."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._expire)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the time."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless a head grows beyond its limit."""
+        began_before = self._in_head
+        super().data_received(data)
+        self._head = self._head + len(data) if began_before and self._in_head else 0
+        if self._head > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large: send fewer or shorter headers.")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        self._stop()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse in the form of all refusals, and hang up."""
+        sentence = "The request is no HTTP: mend the client." if msg.startswith("Invalid") else msg
+        told = {"error": sentence, "error_type": "bad_request", "request_id": secrets.token_hex(8)}
+        body = json.dumps(told).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+    def _expire(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def take_port(host: str, port: int, has_keys: bool) -> socket.socket:
+    """A socket bound to an address; port 0 is any free one.
+
+    Raises:
+        ServerError: The port is taken or may not be used, there is no such address, or it is open to other machines
+            and there are no keys.
+    """
+    if not has_keys and not _is_loopback(host):
+        raise ServerError(
+            f"--host {host} is open to other machines: give keys with --api-key-file, or listen on 127.0.0.1."
+        )
+    if not 0 <= port <= LAST_PORT:
+        raise ServerError(f"There is no port {port}: choose one from 0 to {LAST_PORT}.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ServerError(
+            f"Cannot listen on {host}, port {port} ({error.strerror or error}): choose another."
+        ) from error
+
+
+def url_of(taken: socket.socket) -> str:
+    """The address of a bound socket as a browser takes it."""
+    host, port = taken.getsockname()[:2]
+    return f"http://[{host}]:{port}" if taken.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def listener(app: FastAPI, grace: float) -> uvicorn.Server:
+    """What answers requests until the process is told to end (SIGINT or SIGTERM); run it with bound sockets.
+
+    Args:
+        app: The application.
+        grace: Seconds that accepted requests have at the end.
+    """
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """A server that a signal ends without an error; a second Ctrl-C does not wait."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        logger.info("ending")
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

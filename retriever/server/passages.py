@@ -1,0 +1,131 @@
+"""The passage of a document that answers a query best, and the words in it that the query holds.
+
+1. The words of the query are stemmed as the index's BM25 does; words without meaning of their own are left out, unless
+   there are no others.
+2. The words of the text with such a stem are found where they stand, whatever their case.
+3. The passage is a window over the text that holds as many different stems as possible, then as many words, and stands
+   as early as possible. It is cut between words.
+4. It is given as pieces of plain text, of which some match: nothing is marked up, so nothing has to be escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, takewhile
+
+from retriever.data.words import UNSPACED, WordAnalyzer
+
+LENGTH = 320  # characters of a passage
+SEEN = 20_000  # characters of a text that are looked at
+_FUNCTION_WORDS = """
+a an and are as at be but by do does for from how i if in into is it my no not of on or such that the their then there
+these they this to was what when where which who why will with you
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of text that matches the query, or does not."""
+
+    text: str
+    match: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    start: int
+    stop: int
+    stem: str
+
+
+class Passages:
+    """Passages for one query.
+
+    Args:
+        query: The query.
+        analyzer: How words are stemmed.
+    """
+
+    def __init__(self, query: str, analyzer: WordAnalyzer) -> None:
+        self._analyzer = analyzer
+        words = set(analyzer.words(query))
+        self._stems = {analyzer.stem(word) for word in words - FUNCTION_WORDS or words}
+
+    def of(self, text: str, length: int = LENGTH) -> list[Piece]:
+        """The best passage of a text, of about ``length`` characters."""
+        spans = self._spans(text[:SEEN])
+        start, stop = _window(spans, len(text), length)
+        start, stop = _between_words(text, start, stop)
+        return _pieces(text, start, stop, spans)
+
+    def whole(self, text: str) -> list[Piece]:
+        """A whole text, such as a title."""
+        return _pieces(text, 0, len(text), self._spans(text[:SEEN]))
+
+    def _spans(self, text: str) -> list[_Span]:
+        """Where words with a stem of the query stand, rising; those of scripts without blanks may overlap."""
+        stem = self._analyzer.stem
+        found = {word: key for word in set(self._analyzer.words(text)) if (key := stem(word)) in self._stems}
+        if not found:
+            return []
+        form = "|".join(
+            re.escape(word) if _UNSPACED.match(word) else rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
+            for word in sorted(found, key=len, reverse=True)
+        )
+        matches = re.finditer(f"(?=({form}))", text, re.IGNORECASE)
+        return [_Span(*match.span(1), found.get(match[1].lower(), "")) for match in matches]
+
+
+def _window(spans: Sequence[_Span], end: int, length: int) -> tuple[int, int]:
+    """Start and end of the best window, with some text before its first word."""
+    best, first, last = (0, 0), 0, 0
+    for number, span in enumerate(spans):
+        inside = list(takewhile(partial(_ends_by, span.start + length), islice(spans, number, None)))
+        worth = len({other.stem for other in inside}), len(inside)
+        if worth > best:
+            best, first, last = worth, span.start, inside[-1].stop
+    if last <= length:
+        return 0, min(length, end)
+    spare = max(0, length - (last - first))
+    start = min(first - spare // 3, max(0, end - length))
+    return max(0, start), min(end, max(start + length, last))
+
+
+def _ends_by(limit: int, span: _Span) -> bool:
+    return span.stop <= limit
+
+
+def _between_words(text: str, start: int, stop: int) -> tuple[int, int]:
+    """The window without the halves of words at its borders, where there are blanks nearby."""
+    if start and (blank := text.find(" ", start, start + 30)) >= 0:
+        start = blank + 1
+    if stop < len(text) and (blank := text.rfind(" ", max(start, stop - 30), stop)) > start:
+        stop = blank
+    return start, stop
+
+
+def _pieces(text: str, start: int, stop: int, spans: Sequence[_Span]) -> list[Piece]:
+    pieces: list[Piece] = []
+    at = start
+    for span in spans:
+        begin, end = max(span.start, at), min(span.stop, stop)
+        if begin >= end:
+            continue
+        if begin > at:
+            pieces.append(Piece(text[at:begin], False))
+        elif pieces and pieces[-1].match:  # the pairs of a script without blanks overlap or touch
+            begin = begin - len(pieces.pop().text)
+        pieces.append(Piece(text[begin:end], True))
+        at = end
+    if at < stop:
+        pieces.append(Piece(text[at:stop], False))
+    if pieces and start:
+        pieces.insert(0, Piece("… ", False))
+    if pieces and stop < len(text):
+        pieces.append(Piece(" …", False))
+    return pieces

@@ -1,0 +1,41 @@
+"""``/health``, ``/info`` and ``/metrics``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from retriever.errors import RetrieverError
+from retriever.server import settings
+from retriever.server.errors import RefusedError, json_response
+from retriever.server.state import REFUSALS, Served
+
+router = APIRouter(tags=["about"], responses=REFUSALS)
+
+
+@router.get("/health")
+async def health(state: Served) -> Response:
+    """200 if requests are answered, otherwise 503."""
+    try:
+        ready = state.reads.is_running and state.writes.is_running
+        if state.service.index is not None:
+            len(state.service.index)
+    except RetrieverError:
+        ready = False
+    if not ready:
+        raise RefusedError(503, "not_ready", "The server cannot answer now: its log tells why.")
+    return json_response({"status": "ready"})
+
+
+@router.get("/info")
+async def info(state: Served) -> Response:
+    """What is served, and what may be asked of it."""
+    names = ("MAX_K", "MAX_QUERY", "MAX_TEXT", "MAX_QUERIES", "MAX_TEXTS", "MAX_DOCUMENTS", "MAX_FILTERS", "MAX_ID")
+    limits = {name.lower(): getattr(settings, name) for name in names} | {"max_body": state.settings.max_body}
+    return json_response({**state.service.info(), "read_only": state.settings.read_only, "limits": limits})
+
+
+@router.get("/metrics")
+async def metrics(state: Served) -> Response:
+    """Numbers in Prometheus' text form."""
+    return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

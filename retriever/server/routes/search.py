@@ -1,0 +1,88 @@
+"""``/search`` and ``/search/batch``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from retriever.data.words import WordAnalyzer
+from retriever.server import schemas
+from retriever.server.errors import json_response
+from retriever.server.passages import Passages
+from retriever.server.state import REFUSALS, Served, State
+from retriever.server.tasks import Found, Search
+
+router = APIRouter(tags=["search"], responses=REFUSALS)
+
+
+@router.get("/search", response_model=schemas.SearchAnswer)
+async def search_get(request: Request, state: Served, asked: Annotated[schemas.SearchRequest, Query()]) -> Response:
+    """The best documents for a query; `filters` may be given several times."""
+    return await _search(request, state, asked)
+
+
+@router.post("/search", response_model=schemas.SearchAnswer)
+async def search(request: Request, state: Served, asked: schemas.SearchRequest) -> Response:
+    """The best documents for a query."""
+    return await _search(request, state, asked)
+
+
+@router.post("/search/batch", response_model=schemas.BatchAnswer)
+async def search_batch(request: Request, state: Served, asked: schemas.BatchRequest) -> Response:
+    """The best documents for each of several queries."""
+    began = time.perf_counter()
+    answers = await _answers(request, state, asked, asked.queries)
+    took = _milliseconds(began)
+    results = [{**answer, "took_ms": took} for answer in answers]
+    return json_response({"results": results, "took_ms": took})
+
+
+async def _search(request: Request, state: State, asked: schemas.SearchRequest) -> Response:
+    began = time.perf_counter()
+    (answer,) = await _answers(request, state, asked, [asked.q])
+    return json_response({**answer, "took_ms": _milliseconds(began)})
+
+
+async def _answers(
+    request: Request, state: State, asked: schemas.Asking, queries: Sequence[str]
+) -> list[dict[str, Any]]:
+    request.scope["queries"] = queries
+    depth = asked.offset + asked.k
+    task = Search(state.index, asked.mode, asked.fusion, asked.weight, depth, tuple(asked.filters), asked.explain)
+    found = await state.reads.submit(task, queries)
+    analyzer = state.service.analyzer
+    return [
+        {"query": query, "mode": asked.mode, "hits": _hits(asked, query, hits[asked.offset :], analyzer)}
+        for query, hits in zip(queries, found, strict=True)
+    ]
+
+
+def _hits(asked: schemas.Asking, query: str, found: Sequence[Found], analyzer: WordAnalyzer) -> list[dict[str, Any]]:
+    passages = Passages(query, analyzer) if asked.highlight else None
+    return [_hit(one, passages, asked.text) for one in found]
+
+
+def _hit(found: Found, passages: Passages | None, with_text: bool) -> dict[str, Any]:
+    hit = found.hit
+    answer: dict[str, Any] = {
+        "rank": hit.rank,
+        "id": hit.id,
+        "score": hit.score,
+        "parts": found.parts,
+        "title": hit.title,
+    }
+    if with_text:
+        answer["text"] = hit.text
+    if passages is not None:
+        answer["passage"] = [asdict(piece) for piece in passages.of(hit.text)]
+        answer["heading"] = [asdict(piece) for piece in passages.whole(hit.title)]
+    return {**answer, "metadata": hit.metadata}
+
+
+def _milliseconds(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)

@@ -1,0 +1,138 @@
+"""What is served: an index, labels, or both, with the encoder that they share.
+
+1. A folder with a manifest is an index; its model is found as a search finds it. Anything else is read as labels, which
+   need a model.
+2. Labels are encoded when they are opened, and remember the training points of their data set on request, as
+   ``retriever predict`` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import retriever
+from retriever.data.words import WordAnalyzer
+from retriever.data.xmc import load_labels, load_xmc
+from retriever.encoder.encoder import Encoder
+from retriever.errors import DataError, ServerError
+from retriever.indexing.index import Index
+from retriever.indexing.label_memory import LabelMemory
+from retriever.indexing.labels import LabelIndex
+from retriever.indexing.manifest import MANIFEST
+from retriever.reporting import Reporter
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a server answers from.
+
+    Attributes:
+        name: Of the model, as clients see it.
+        encoder: Makes vectors of texts.
+        index: Finds documents, if any are served.
+        labels: Finds labels, if any are served.
+        dtype: Precision of encoding.
+    """
+
+    name: str
+    encoder: Encoder
+    index: Index | None = None
+    labels: LabelIndex | None = None
+    dtype: str = "auto"
+
+    def info(self) -> dict[str, Any]:
+        """What is served, as plain values, without folders."""
+        facts: dict[str, Any] = {
+            "version": retriever.__version__,
+            "model": self.name,
+            "fingerprint": self._fingerprint,
+            "dimension": self.encoder.dimension,
+            "similarity": self.encoder.similarity,
+            "max_tokens": self.encoder.limit,
+            "index": None,
+            "labels": None,
+        }
+        if self.index is not None:
+            told = self.index.info()
+            facts["index"] = {name: told[name] for name in ("documents", "generation", "segments", "factory", "bytes")}
+        if self.labels is not None:
+            facts["labels"] = {"labels": len(self.labels.labels), "memory": isinstance(self.labels, LabelMemory)}
+        return facts
+
+    @cached_property
+    def analyzer(self) -> WordAnalyzer:
+        """How words are stemmed where matches are shown."""
+        return WordAnalyzer("porter" if self.index is None else self.index.manifest.bm25.stemmer)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self.encoder.fingerprint
+
+    def close(self) -> None:
+        """Close the files."""
+        if self.index is not None:
+            self.index.close()
+
+
+def open_service(
+    folder: Path,
+    *,
+    model: str | Path | None = None,
+    labels: Path | None = None,
+    memory: bool = False,
+    titles_only: bool = False,
+    name: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    reporter: Reporter | None = None,
+) -> Service:
+    """Open what is to be served.
+
+    Args:
+        folder: An index folder; or labels, see :func:`retriever.data.xmc.load_labels`.
+        model: The encoder; that of the index if omitted.
+        labels: Labels to serve beside an index.
+        memory: Whether labels also learn from the training points of their data set.
+        titles_only: As in :func:`retriever.data.xmc.load_labels`.
+        name: Of the model, as clients see it; that of its folder if omitted.
+        device: Where the model runs.
+        dtype: Precision of encoding.
+        reporter: Told of the encoding of labels.
+
+    Raises:
+        ServerError: Labels come without a model, or ``memory`` without labels.
+        IndexFolderError: The index is damaged, or another model built it.
+        ModelError: There is no such model.
+        DataError: The labels cannot be read.
+    """
+    has_index = (folder / MANIFEST).exists() or labels is not None or (folder.is_dir() and model is None)
+    labels = labels if has_index else folder
+    if labels is not None and not has_index and model is None:
+        raise ServerError(f"{folder} is no index folder, and labels need a model: give one with --model.")
+    if memory and labels is None:
+        raise ServerError("A memory belongs to labels: give them with --labels, or leave --memory out.")
+    given = None if model is None else Encoder.load(model, device)
+    index = Index.open(folder, given) if has_index else None
+    encoder = index.encoder if index is not None else given
+    assert encoder is not None
+    served = None if labels is None else _labels(encoder, labels, memory, titles_only, dtype, reporter or Reporter())
+    called = name or (encoder.path.name if encoder.path is not None else Path(str(model or "model")).name)
+    return Service(called, encoder, index, served, dtype)
+
+
+def _labels(
+    encoder: Encoder, labels: Path, memory: bool, titles_only: bool, dtype: str, reporter: Reporter
+) -> LabelIndex:
+    with reporter.stage("encode") as advance:
+        if not memory:
+            known = load_labels(labels, titles_only=titles_only)
+            return LabelIndex.build(encoder, known, dtype=dtype, progress=advance)
+        try:
+            dataset = load_xmc(labels, titles_only=titles_only)
+        except DataError as error:
+            raise DataError(f"--memory takes training points from the labels' data set: {error}") from error
+        index = LabelIndex.build(encoder, dataset.labels, dtype=dtype, progress=advance)
+        return LabelMemory.remember(index, dataset.train, dtype=dtype, progress=advance)

@@ -1,0 +1,114 @@
+"""``/v1/embeddings`` with the official client, ``/embed`` and ``/v1/models``."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import encoders
+import numpy as np
+import openai
+import pytest
+from server_app import listening, refusal, serving
+
+
+@pytest.fixture
+def official(service):
+    with listening(service) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+def test_the_official_client_gets_the_encoders_vectors(official, encoder):
+    texts = ["reset the device", "zebra", "Zebra zebra"]
+    answer = official.embeddings.create(model="tiny", input=texts)  # as base64, its default
+    np.testing.assert_array_equal(np.array([row.embedding for row in answer.data], np.float32), encoder.encode(texts))
+    assert [row.index for row in answer.data] == [0, 1, 2] and answer.model == "tiny"
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == 6
+    floats = official.embeddings.create(model="tiny", input="zebra", encoding_format="float")
+    np.testing.assert_allclose(floats.data[0].embedding, encoder.encode(["zebra"])[0], rtol=1e-6)
+    assert [model.id for model in official.models.list()] == ["tiny"]
+
+
+def test_the_official_client_understands_refusals(official):
+    with pytest.raises(openai.NotFoundError) as error:
+        official.embeddings.create(model="text-embedding-3-small", input="a")
+    assert error.value.body == "There is no model of this name here: ask for tiny."
+    with pytest.raises(openai.UnprocessableEntityError):
+        official.embeddings.create(model="tiny", input=[])
+    with pytest.raises(openai.UnprocessableEntityError):
+        official.embeddings.create(model="tiny", input="")
+
+
+def test_base64_is_little_endian_float32(client, encoder):
+    body = {"model": "tiny", "input": ["zebra"], "encoding_format": "base64"}
+    text = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(text), "<f4"), encoder.encode(["zebra"])[0])
+
+
+def test_dimensions_keep_the_first_entries_at_length_one(client, encoder):
+    whole = encoder.encode(["zebra heron"])[0]
+    body = {"model": "tiny", "input": "zebra heron", "dimensions": 8}
+    short = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+    np.testing.assert_allclose(short, whole[:8] / np.linalg.norm(whole[:8]), rtol=1e-5)
+    assert "have 32" in refusal(client.post("/v1/embeddings", json={**body, "dimensions": 33}), 422, "invalid")
+    refusal(client.post("/v1/embeddings", json={**body, "dimensions": 0}), 422, "invalid")
+
+
+def test_the_role_of_a_text_chooses_its_prompt(service, tmp_path):
+    prompted = encoders.small()
+    prompted.prompts = {"query": "dog: ", "document": ""}
+    with serving(replace(service, encoder=prompted, index=None, labels=None)) as client:
+
+        def vector(**role):
+            body = {"model": "tiny", "input": "quick fox", **role}
+            return client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+
+        for role in ("query", "search_query"):
+            np.testing.assert_allclose(vector(input_type=role), prompted.encode(["quick fox"], "query")[0], atol=1e-6)
+        for role in ("document", "search_document"):
+            np.testing.assert_allclose(vector(input_type=role), prompted.encode(["quick fox"])[0], atol=1e-6)
+        assert vector() == vector(input_type="document") != vector(input_type="query")
+
+
+def test_embed_answers_with_vectors_of_length_one(service):
+    dot = encoders.small(normalise=False)
+    with serving(replace(service, encoder=dot, index=None, labels=None)) as client:
+        raw = np.array(client.post("/embed", json={"inputs": ["dog", "quick fox"], "normalize": False}).json())
+        np.testing.assert_allclose(raw, dot.encode(["dog", "quick fox"]), atol=1e-5)
+        unit = np.array(client.post("/embed", json={"inputs": ["dog", "quick fox"]}).json())
+        np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
+        assert len(client.post("/embed", json={"inputs": "dog"}).json()) == 1
+
+
+def test_a_text_beyond_the_models_limit_is_cut_or_refused(service):
+    with serving(replace(service, encoder=encoders.small(), index=None, labels=None)) as client:
+        long = {"inputs": "dog " * 60}
+        assert client.post("/embed", json=long).status_code == 200
+        told = refusal(client.post("/embed", json={**long, "truncate": False}), 422, "too_long")
+        assert "60 tokens" in told
+        assert client.post("/embed", json={"inputs": "dog", "truncate": False}).status_code == 200
+
+
+def test_a_text_without_known_words_has_a_vector_of_zeros(client):
+    assert client.post("/embed", json={"inputs": "qqqq"}).json() == [[0.0] * 32]
+
+
+def test_many_texts_are_embedded_in_order(client, encoder):
+    texts = [f"zebra {'heron ' * (number % 7)}" for number in range(300)]
+    answer = client.post("/v1/embeddings", json={"model": "tiny", "input": texts}).json()
+    np.testing.assert_allclose([row["embedding"] for row in answer["data"]], encoder.encode(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [[1, 2, 3], [[1, 2]], "", [""], ["a"] * 2_049, None, {"a": 1}, "a" * 1_000_001])
+def test_other_inputs_are_refused(client, bad):
+    assert "input" in refusal(client.post("/v1/embeddings", json={"model": "tiny", "input": bad}), 422, "invalid")
+    assert "inputs" in refusal(client.post("/embed", json={"inputs": bad}), 422, "invalid")
+
+
+def test_tokens_of_joined_encoders_are_those_of_the_first(service):
+    from retriever.encoder import Encoder
+
+    joined = Encoder.joined([encoders.static(), encoders.small()], [0.5, 0.5])
+    with serving(replace(service, encoder=joined, index=None, labels=None)) as client:
+        answer = client.post("/v1/embeddings", json={"model": "tiny", "input": "quick fox"}).json()
+        assert answer["usage"]["prompt_tokens"] == 2

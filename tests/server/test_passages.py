@@ -1,0 +1,86 @@
+"""Passages: the right words match, the window is the best one, and nothing of the text is lost or added."""
+
+from __future__ import annotations
+
+import pytest
+
+from retriever.data.words import WordAnalyzer
+from retriever.server.passages import Passages
+
+PORTER = WordAnalyzer("porter")
+
+
+def of(query, text, length=320, analyzer=PORTER):
+    return Passages(query, analyzer).of(text, length)
+
+
+def matches(pieces):
+    return [piece.text for piece in pieces if piece.match]
+
+
+def joined(pieces):
+    return "".join(piece.text for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "expected"),
+    [
+        ("resetting devices", "Reset the DEVICE, then resets.", ["Reset", "DEVICE", "resets"]),
+        ("the reset", "The reset of the thing", ["reset"]),
+        ("the", "The reset of the thing", ["The", "the"]),
+        ("cat", "concatenate cat_name scat", ["cat"]),
+        ("c++ (a)", "In C++ (a) language", ["C"]),
+        ("straße", "Die STRASSE und die Straße", ["Straße"]),
+        ("東京都", "私は東京都に住む", ["東京都"]),
+        ("nothing", "is here", []),
+        ("", "is here", []),
+        ("<b>", "a <b> c", ["b"]),
+    ],
+)
+def test_words_with_a_stem_of_the_query_match(query, text, expected):
+    pieces = of(query, text)
+    assert matches(pieces) == expected
+    assert joined(pieces) == text
+
+
+def test_the_window_holds_as_many_different_words_as_possible():
+    text = "heron " * 30 + "x " * 300 + "heron amber birch " + "y " * 300
+    pieces = of("heron amber birch", text, 60)
+    assert matches(pieces) == ["heron", "amber", "birch"]
+    assert pieces[0].text.startswith("… ") and pieces[-1].text.endswith(" …")
+    assert len(joined(pieces)) < 80
+
+
+def test_equal_windows_stand_as_early_as_possible_and_the_start_is_preferred():
+    text = "x " * 50 + "heron " + "y " * 500 + "heron"
+    assert joined(of("heron", text, 120)).strip("… ") == text[:120].strip()
+    assert joined(of("absent", text, 40)) == text[:39].rstrip() + " …"
+
+
+def test_a_window_at_the_end_is_as_long_as_any_other():
+    text = "word " * 200 + "heron"
+    pieces = of("heron", text, 100)
+    assert matches(pieces) == ["heron"] and 80 <= len(joined(pieces)) <= 110
+
+
+def test_words_at_the_borders_are_whole():
+    text = "abcdefghij " * 100
+    for length in range(40, 60):
+        words = joined(of("zebra", text, length)).replace("…", " ").split()
+        assert set(words) == {"abcdefghij"}
+
+
+def test_the_pieces_of_a_long_hostile_text_are_made_quickly_and_whole():
+    text = "heron " * 200_000
+    pieces = of("heron", text)
+    assert len(joined(pieces)) < 400 and matches(pieces)[0] == "heron"
+
+
+def test_a_title_is_given_whole():
+    pieces = Passages("reset", PORTER).whole("How to <i>reset</i> it")
+    assert joined(pieces) == "How to <i>reset</i> it" and matches(pieces) == ["reset"]
+    assert Passages("reset", PORTER).whole("") == []
+
+
+def test_without_stems_words_match_as_they_are():
+    assert matches(of("resets", "reset resets", analyzer=WordAnalyzer("none"))) == ["resets"]
