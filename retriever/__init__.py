@@ -11,6 +11,7 @@ The public face, loaded when first used so that ``import retriever`` costs nothi
     results = evaluate(encoder, load_beir("scifact"))
     results = evaluate_sts(encoder, load_sts("sts"))
     results = evaluate_xmc(encoder, load_xmc("reuters"))
+    hits = Client("http://127.0.0.1:8080").search("how to …")    # of `retriever serve`
     loss = objectives.contrast(scores, targets)                # (B,)
 """
 
@@ -30,6 +31,7 @@ from retriever.errors import (
 )
 
 if TYPE_CHECKING:
+    from retriever.client import Client
     from retriever.data.beir import BeirDataset, load_beir
     from retriever.data.corpus import Corpus, open_corpus
     from retriever.data.document import Document
@@ -53,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BeirDataset",
+    "Client",
     "Corpus",
     "DataError",
     "Document",
@@ -89,6 +92,7 @@ __all__ = [
 
 _HOMES = {
     "BeirDataset": "data.beir.BeirDataset",
+    "Client": "client.Client",
     "Corpus": "data.corpus.Corpus",
     "Document": "data.document.Document",
     "Encoder": "encoder.Encoder",

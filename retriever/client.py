@@ -1,0 +1,262 @@
+"""A client of ``retriever serve``: the calls of an open index and its model, over HTTP.
+
+    with Client("http://127.0.0.1:8080") as client:
+        client.add([Document("note-1", text="Hold both buttons.")])
+        for hit in client.search("how do I reset the device", k=5):
+            print(hit.rank, hit.id, hit.score)
+        vectors = client.embed(["a text", "another"])  # (2, D)
+
+What the server refuses is a :class:`retriever.ServerError` with its sentence, status, kind and request id.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import quote
+
+from retriever.data.document import Document
+from retriever.errors import ServerError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+DOCUMENTS = 500  # sent at once
+TEXTS = 256  # likewise
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one side of a hybrid search says of a hit."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A document found.
+
+    Attributes:
+        rank: From 1.
+        id: Its id.
+        score: How well it fits.
+        title: Its title.
+        text: Its text.
+        metadata: Its metadata.
+        passage: The part of the text that fits best, as pieces of plain text and whether they match the query.
+        parts: Score and rank by part; None where a part does not have the hit among its first ones.
+    """
+
+    rank: int
+    id: str
+    score: float
+    title: str
+    text: str
+    metadata: Mapping[str, Any]
+    passage: list[tuple[str, bool]]
+    parts: Mapping[str, Part | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label found for a text: its id, its text, and how well it fits."""
+
+    label: str
+    text: str
+    score: float
+
+
+class Client:
+    """A connection to a server.
+
+    Args:
+        url: Its address, as ``retriever serve`` prints it.
+        api_key: A key, if the server asks for one.
+        timeout: Seconds to wait for an answer.
+
+    All methods raise :class:`retriever.ServerError` if the server cannot be reached or refuses.
+    """
+
+    def __init__(
+        self, url: str = "http://127.0.0.1:8080", api_key: str | None = None, *, timeout: float = 60.0
+    ) -> None:
+        http = _http()
+        self.url = url.rstrip("/")
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._failures = (http.TransportError, http.InvalidURL, http.UnsupportedProtocol)
+        self._http = http.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        mode: Literal["hybrid", "dense", "bm25"] = "hybrid",
+        *,
+        filters: Sequence[str] = (),
+        fusion: str | None = None,
+        weight: float | None = None,
+        offset: int = 0,
+        explain: bool = False,
+    ) -> list[SearchHit]:
+        """The best documents for a query; see :meth:`retriever.Index.search_batch`.
+
+        Args:
+            query: The query.
+            k: Hits wanted.
+            mode: ``hybrid``, ``dense`` or ``bm25``.
+            filters: Conditions such as ``year>=2020``.
+            fusion: How ``hybrid`` fuses.
+            weight: The share of the vectors in it.
+            offset: Hits to skip before them.
+            explain: Whether hits of a hybrid search tell their parts.
+        """
+        asked = {"k": k, "mode": mode, "filters": list(filters), "offset": offset, "explain": explain}
+        answer = self._call("POST", "/search", {"q": query, **asked, "fusion": fusion, "weight": weight})
+        return [_hit(one) for one in answer["hits"]]
+
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        mode: Literal["hybrid", "dense", "bm25"] = "hybrid",
+        *,
+        filters: Sequence[str] = (),
+    ) -> list[list[SearchHit]]:
+        """The best documents for each of several queries, at most 256; see :meth:`search`."""
+        asked = {"queries": list(queries), "k": k, "mode": mode, "filters": list(filters)}
+        answer = self._call("POST", "/search/batch", asked)
+        return [[_hit(one) for one in result["hits"]] for result in answer["results"]]
+
+    def add(self, documents: Iterable[Document]) -> tuple[int, int]:
+        """Add documents; one whose id is there already replaces the old one.
+
+        They are sent 500 at a time. What was sent before a refusal is in the index.
+
+        Returns:
+            How many are new, and how many replaced another.
+        """
+        added = replaced = 0
+        for some in _batched(documents, DOCUMENTS):
+            rows = [{"id": d.id, "title": d.title, "text": d.text, "metadata": dict(d.metadata)} for d in some]
+            counts = self._call("POST", "/documents", {"documents": rows})
+            added, replaced = added + counts["added"], replaced + counts["replaced"]
+        return added, replaced
+
+    def get(self, name: str) -> Document | None:
+        """The document of an id, or None."""
+        answer = self._unless_missing("GET", name)
+        return None if answer is None else Document(answer["id"], answer["title"], answer["text"], answer["metadata"])
+
+    def delete(self, ids: Iterable[str]) -> list[str]:
+        """Delete documents.
+
+        Returns:
+            The ids that are not there; all others are deleted.
+        """
+        return [name for name in ids if self._unless_missing("DELETE", name) is None]
+
+    def embed(self, texts: Sequence[str], kind: Literal["query", "document"] = "document") -> NDArray[np.float32]:
+        """Vectors (N, D) of N texts, which must not be empty; see :meth:`retriever.Encoder.encode`."""
+        import numpy as np
+
+        vectors = [np.empty((0, self.info["dimension"]), np.float32)]
+        for some in _batched(texts, TEXTS):
+            asked = {"input": some, "model": self.info["model"], "input_type": kind, "encoding_format": "base64"}
+            rows = self._call("POST", "/v1/embeddings", asked)["data"]
+            vectors.append(np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows]))
+        return np.concatenate(vectors)
+
+    def predict(self, texts: Sequence[str], k: int = 5) -> list[list[Label]]:
+        """The labels of each text, best first; see :meth:`retriever.LabelIndex.predict`."""
+        found: list[list[Label]] = []
+        for some in _batched(texts, TEXTS):
+            answer = self._call("POST", "/predict", {"inputs": some, "k": k})
+            found += [[Label(**label) for label in one["labels"]] for one in answer["predictions"]]
+        return found
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """What the server told of itself at the first question."""
+        facts: dict[str, Any] = self._call("GET", "/info")
+        return facts
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _unless_missing(self, method: str, name: str) -> dict[str, Any] | None:
+        """The answer about a document, or None if there is none of this id."""
+        try:
+            answer: dict[str, Any] = self._call(method, f"/documents/{quote(name, safe='').replace('.', '%2E')}")
+        except ServerError as error:
+            if (error.status, error.kind) == (404, "not_found"):
+                return None
+            raise
+        return answer
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 — JSON
+        try:
+            response = self._http.request(method, path, json=body)
+        except self._failures as error:
+            raise ServerError(f"Cannot reach {self.url} ({error}): start it with `retriever serve`.") from error
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise ServerError(
+                f"{self.url} answered with no JSON (status {response.status_code}): is it `retriever serve`?",
+                response.status_code,
+            ) from error
+        if response.is_success:
+            return answer
+        told = answer if isinstance(answer, dict) else {}
+        sentence = str(told.get("error") or f"{self.url} answered with status {response.status_code}.")
+        raise ServerError(sentence, response.status_code, told.get("error_type", ""), told.get("request_id", ""))
+
+
+def _http() -> Any:  # noqa: ANN401 — one of two libraries with the same face
+    """The HTTP library: httpx2, which goes on with httpx and needs Python 3.11."""
+    try:
+        if sys.version_info >= (3, 11):
+            import httpx2 as http
+        else:
+            import httpx as http
+    except ImportError as error:
+        raise ServerError(f"The client needs {error.name}: pip install 'dense-retriever[serve]'.") from error
+    return http
+
+
+def _hit(told: Mapping[str, Any]) -> SearchHit:
+    return SearchHit(
+        told["rank"],
+        told["id"],
+        told["score"],
+        told["title"],
+        told["text"],
+        told["metadata"],
+        [(piece["text"], piece["match"]) for piece in told["passage"]],
+        {name: None if part is None else Part(**part) for name, part in told["parts"].items()},
+    )
+
+
+def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(values)
+    while some := list(islice(remaining, size)):
+        yield some
