@@ -11,8 +11,6 @@ Until step 4 is done, an index that was there before answers as before, whatever
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +25,7 @@ from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.files import replacing
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
+from retriever.indexing.lock import WRITER, locked
 from retriever.indexing.manifest import (
     DOCUMENTS,
     MANIFEST,
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
 CHUNK = 8_192  # documents encoded at a time
-LEFTOVER = re.compile(rf"\.?generation-(\d+)(\.tmp\d+)?|\.{re.escape(MANIFEST)}\.\d+\.partial")
+LEFTOVER = re.compile(rf"\.?generation-(\d+)(\.tmp\d+)?|\.(?:{re.escape(MANIFEST)}|{re.escape(WRITER)})\.\d+\.partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def build_folder(
             factory=options.factory,
             documents=count,
             bm25=Bm25Record(k1=options.k1, b=options.b, stemmer=options.stemmer),
-            segments=[SegmentRecord(name=name, documents=count)],
+            segments=[SegmentRecord(name=name, documents=count, factory=options.factory)],
             files=files,
         )
         publish(folder, manifest)
@@ -155,28 +154,19 @@ def writing(folder: Path, overwrite: bool) -> Iterator[int]:
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise OutputError(f"Cannot write the index {folder}: {error.strerror}.") from error
     try:
-        _lock(lock, folder)
-        _check_writable(folder, overwrite)
-        known = _sweep(folder)
-        try:
-            yield 1 + max([known, *map(_generation, folder.iterdir())])
-        finally:
-            _sweep(folder)
-            if is_new and not any(folder.iterdir()):
-                folder.rmdir()
+        with locked(folder):
+            _check_writable(folder, overwrite)
+            known = _sweep(folder)
+            try:
+                yield 1 + max([known, *map(_generation, folder.iterdir())])
+            finally:
+                _sweep(folder)
     finally:
-        os.close(lock)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise OutputError(f"Another process is writing the index {folder}: wait until it is done.") from error
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _check_writable(folder: Path, overwrite: bool) -> None:
@@ -184,7 +174,7 @@ def _check_writable(folder: Path, overwrite: bool) -> None:
     if MANIFEST in names:
         if not overwrite:
             raise OutputError(f"The index {folder} exists already: choose another folder or pass --overwrite.")
-    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name)):
+    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name) and name != WRITER):
         raise OutputError(f"{folder} is no index and holds other files ({others[0]}): choose another folder.")
 
 

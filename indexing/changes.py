@@ -67,7 +67,7 @@ def add(
             replaced = _rows_replaced(view, temporary)
             segments = _mark(view, replaced, temporary, name)
             files = records(temporary, name)
-        segments.append(SegmentRecord(name=name, documents=count))
+        segments.append(SegmentRecord(name=name, documents=count, factory="Flat"))
         total = manifest.documents - len(replaced) + count
         publish(folder, manifest.changed(generation, segments, total, files))
         _settle(folder, generation + 1)
@@ -125,7 +125,8 @@ def _join(view: View, first: int, generation: int) -> None:
     if not count:
         publish(folder, manifest.changed(generation, kept, manifest.documents, {}))
         return
-    dense = DenseIndex.empty(manifest.dimension, manifest.similarity, manifest.factory if count >= FEW else "Flat")
+    factory = manifest.factory if count >= FEW else "Flat"
+    dense = DenseIndex.empty(manifest.dimension, manifest.similarity, factory)
     with replacing(folder / name) as temporary:
         write(temporary / DOCUMENTS, (document for chunk in view.chunks(CHUNK, first) for document in chunk))
         for segment, mask in zip(segments, alive, strict=True):
@@ -135,7 +136,7 @@ def _join(view: View, first: int, generation: int) -> None:
         dense.save(temporary / VECTORS)
         Postings.merge([segment.postings for segment in segments], alive).save(temporary / POSTINGS)
         files = records(temporary, name)
-    joined = [*kept, SegmentRecord(name=name, documents=count)]
+    joined = [*kept, SegmentRecord(name=name, documents=count, factory=factory)]
     publish(folder, manifest.changed(generation, joined, manifest.documents, files))
 
 

@@ -84,11 +84,13 @@ class SegmentRecord(BaseModel):
     Attributes:
         name: The folder of their generation.
         documents: How many there are, also those that are deleted.
+        factory: The FAISS factory string of its vectors; the index's where that is not told.
         deleted: The file that tells which are deleted, if any are.
     """
 
     name: str
     documents: int
+    factory: str | None = None
     deleted: str | None = None
 
 

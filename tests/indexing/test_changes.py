@@ -212,7 +212,7 @@ def test_a_second_writer_is_refused(index, encoder):
     def second(_):
         with Index.open(index.folder, encoder) as other:
             for change in (lambda: other.add([Document("b")]), lambda: other.delete(["doc-1"]), other.compact):
-                with pytest.raises(OutputError, match="Another process is writing"):
+                with pytest.raises(OutputError, match="has been writing the index"):
                     change()
             assert len(other.search("amber", 5)) == 5
 

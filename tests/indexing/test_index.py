@@ -310,7 +310,7 @@ def test_an_unknown_factory_leaves_nothing_behind(tmp_path, encoder, documents):
 
 def test_a_second_writer_is_refused(tmp_path, encoder, documents):
     def second(_):
-        with pytest.raises(OutputError, match="Another process is writing"):
+        with pytest.raises(OutputError, match="been writing the index"):
             Index.build(encoder, documents, tmp_path / "index", overwrite=True)
 
     with Index.build(encoder, documents, tmp_path / "index", progress=second) as index:
