@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
@@ -77,6 +80,7 @@ def build_folder(
     options: BuildOptions,
     *,
     model: str | Path | None = None,
+    vectors: NDArray[np.float32] | None = None,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -87,7 +91,7 @@ def build_folder(
     with writing(folder, overwrite) as generation:
         name = generation_name(generation)
         with replacing(folder / name) as temporary:
-            count = write_segment(temporary, documents, encoder, dense, analyzer, options.dtype, progress)
+            count = write_segment(temporary, documents, encoder, dense, analyzer, options.dtype, progress, vectors)
             files = records(temporary, name)
         manifest = Manifest(
             package=package_version(),
@@ -112,23 +116,32 @@ def write_segment(
     analyzer: WordAnalyzer,
     dtype: str,
     progress: Callable[[int], None] | None = None,
+    vectors: NDArray[np.float32] | None = None,
 ) -> int:
     """Write documents, their vectors and their postings into an empty folder.
+
+    Documents are encoded unless their ``vectors`` (N, D) are given.
 
     Returns:
         How many documents there are.
 
     Raises:
-        DataError: There is none, an id occurs twice, or a vector is not finite.
+        DataError: There is none, an id occurs twice, a vector is not finite, or vectors that are given are too few or
+            too many.
     """
     count = write(folder / DOCUMENTS, documents)
     if not count:
         raise DataError("There is no document to index: give a corpus with text in it.")
+    if vectors is not None and len(vectors) != count:
+        raise DataError(f"There are {len(vectors):,} vectors for {count:,} documents: give those of the same corpus.")
     store = DocumentStore(folder / DOCUMENTS)
     try:
-        for chunk in store.chunks(CHUNK):
-            texts = [document.content for document in chunk]
-            dense.add(encoder.encode(texts, "document", dtype=dtype, progress=progress))
+        for number, chunk in enumerate(store.chunks(CHUNK)):
+            if vectors is None:
+                texts = [document.content for document in chunk]
+                dense.add(encoder.encode(texts, "document", dtype=dtype, progress=progress))
+            else:
+                dense.add(vectors[number * CHUNK : (number + 1) * CHUNK])
         dense.save(folder / VECTORS)
         texts_again = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
         Postings.build(map(analyzer, texts_again)).save(folder / POSTINGS)

@@ -68,6 +68,7 @@ class Index:
         stemmer: str = "porter",
         dtype: str = "auto",
         model: str | Path | None = None,
+        vectors: NDArray[np.float32] | None = None,
         overwrite: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Index:
@@ -84,6 +85,8 @@ class Index:
             stemmer: Of BM25.
             dtype: Precision of encoding, see :meth:`retriever.encoder.Encoder.encode`.
             model: Where to load the encoder from again, if that is not its own path: the name of a hub model.
+            vectors: Vectors (N, D) of the documents, in their order, if they are encoded already: see
+                :func:`retriever.encoder.export.open_vectors`.
             overwrite: Replace an index that is there already; it answers until the new one is complete.
             progress: Called with the number of documents just encoded.
 
@@ -91,12 +94,22 @@ class Index:
             The index, open.
 
         Raises:
-            DataError: The corpus is empty, an id occurs twice, a vector is not finite, or k1 or b is out of range.
+            DataError: The corpus is empty, an id occurs twice, a vector is not finite, the number of vectors is not
+                that of the documents, or k1 or b is out of range.
             IndexFolderError: The factory is unknown, or the documents are too few for it.
             OutputError: The folder exists already or cannot be written.
         """
         options = BuildOptions(factory, k1, b, stemmer, dtype)
-        build_folder(encoder, corpus, Path(path), options, model=model, overwrite=overwrite, progress=progress)
+        build_folder(
+            encoder,
+            corpus,
+            Path(path),
+            options,
+            model=model,
+            vectors=vectors,
+            overwrite=overwrite,
+            progress=progress,
+        )
         return cls.open(path, encoder)
 
     @classmethod

@@ -20,6 +20,9 @@ def build(
     model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
     data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index folder to write.")] = ...,  # type: ignore[assignment]
+    vectors: Annotated[
+        Path | None, typer.Option(help="What `retriever encode` wrote for this model and corpus: nothing is encoded.")
+    ] = None,
     factory: Annotated[str, typer.Option(help="Flat (exact), or another FAISS factory string.")] = "Flat",
     k1: Annotated[float, typer.Option(help="BM25: saturation of repeated words.")] = 1.5,
     b: Annotated[float, typer.Option(help="BM25: discount of long documents.")] = 0.75,
@@ -42,6 +45,7 @@ def build(
     retriever index build model notes.jsonl --output index
     """
     from retriever.encoder import Encoder
+    from retriever.encoder.export import open_vectors
     from retriever.indexing.index import Index
 
     options.use_threads(threads)
@@ -59,6 +63,7 @@ def build(
             stemmer=stemmer,
             dtype=dtype,
             model=model,
+            vectors=None if vectors is None else open_vectors(vectors, encoder, corpus),
             overwrite=overwrite,
             progress=advance,
         )
