@@ -130,8 +130,27 @@ class DenseIndex:
         index = _read(Path(path))
         store = None if store_inside(index) is not None else _read(store_path(path))
         if store is not None and (store.ntotal, store.d) != (index.ntotal, index.d):
-            raise IndexFolderError(f"{path} and {store_path(path)} do not fit together: build the index again.")
+            raise IndexFolderError(
+                f"{path} and {store_path(path)} do not fit together: mend the index with `index verify --repair`."
+            )
         return cls(index, similarity, store)
+
+    @classmethod
+    def of_store(cls, path: str | Path, similarity: Similarity, factory: str) -> DenseIndex:
+        """An index of full vectors that :meth:`save` wrote beside codes, without encoding them again.
+
+        Args:
+            path: The file of the full vectors, see :func:`store_path`.
+            similarity: ``cosine`` or ``dot``.
+            factory: See :meth:`empty`; a kind that holds codes.
+
+        Raises:
+            IndexFolderError: The file is missing or damaged, or the factory is unknown.
+        """
+        store = _read(Path(path))
+        index = cls(create(factory, store.d), similarity, store)
+        index.finish()
+        return index
 
     def add(self, vectors: Array) -> None:
         """Append vectors (N, D) to the index.
@@ -309,7 +328,9 @@ def _read(path: Path) -> faiss.Index:
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as error:
-        raise IndexFolderError(f"The vectors {path} are missing or damaged: build the index again.") from error
+        raise IndexFolderError(
+            f"The vectors {path} are missing or damaged: mend the index with `index verify --repair`."
+        ) from error
 
 
 def _write(index: faiss.Index, path: Path) -> None:

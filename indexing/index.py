@@ -28,7 +28,9 @@ from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion, check_method, shares
 from retriever.indexing.manifest import MANIFEST, FusionRecord, Manifest, find_model, read_manifest
 from retriever.indexing.ranking import NO_HIT, Ranking
+from retriever.indexing.repair import Repaired, repair
 from retriever.indexing.searching import Hit, Mode, hits, parts, rank
+from retriever.indexing.verify import Fault, damage, refuse
 from retriever.indexing.view import View
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Index:
         self._encoding, self._looking = threading.Lock(), threading.Lock()
         self._stamp = _stamp(folder)
         self._view = View.open(folder)
-        self._encoder = None if encoder is None else self._checked(encoder, self._view.manifest)
+        self._encoder = None if encoder is None else _checked(encoder, self._view.manifest, folder)
 
     @classmethod
     def build(
@@ -278,19 +280,51 @@ class Index:
         record = manifest.model_dump(exclude={"files", "segments"}) | {"segments": len(manifest.segments)}
         return {"path": str(self.folder), **record, "bytes": sum(file.bytes for file in manifest.files.values())}
 
-    def verify(self) -> None:
-        """Read every file and compare its hash with the manifest's.
+    def verify(self, sample: int = 0) -> None:
+        """Look for damage: every file is read, and what is in them must fit together.
+
+        Args:
+            sample: Documents of each segment to encode again, whose vectors must be those stored.
 
         Raises:
-            IndexFolderError: A file is missing or damaged.
+            IndexFolderError: Something is damaged; all of it is named.
         """
-        manifest = self.manifest
-        try:
-            manifest.verify(self.folder)
-        except IndexFolderError:
-            if self.manifest.generation == manifest.generation:  # otherwise it was changed meanwhile
-                raise
-            self.verify()
+        refuse(self.folder, damage(self.folder, self.encoder if sample else None, sample))
+
+    @staticmethod
+    def damage(path: str | Path, model: str | Path | Encoder | None = None, sample: int = 0) -> list[Fault]:
+        """What :meth:`verify` finds, also of an index that does not open any more.
+
+        Args:
+            path: The index folder.
+            model: As in :meth:`repair`.
+            sample: As in :meth:`verify`.
+
+        Raises:
+            IndexFolderError: There is no index, its manifest is damaged, or another model built it.
+            ModelError: There is no such model, and it is needed.
+        """
+        return damage(Path(path), _opener(Path(path), model)() if sample else None, sample)
+
+    @staticmethod
+    def repair(path: str | Path, model: str | Path | Encoder | None = None, sample: int = 0) -> Repaired:
+        """Mend a damaged index, also one that does not open any more; see :mod:`retriever.indexing.repair`.
+
+        Args:
+            path: The index folder.
+            model: The encoder that built it, or its path, for vectors that must be encoded again. If not given, it is
+                loaded from where it was when the index was built, if it is needed.
+            sample: As in :meth:`verify`.
+
+        Returns:
+            The damages that are mended, and those that cannot be.
+
+        Raises:
+            IndexFolderError: There is no index, its manifest is damaged, or another model built it.
+            ModelError: There is no such model, and it is needed.
+            OutputError: Another process is writing the index, or the folder cannot be written.
+        """
+        return repair(Path(path), _opener(Path(path), model), sample)
 
     def close(self) -> None:
         """Close the files; the index cannot be searched any more."""
@@ -314,7 +348,7 @@ class Index:
             if stamp != self._stamp:
                 view = View.open(self.folder, self._view)
                 if self._encoder is not None:
-                    self._checked(self._encoder, view.manifest)
+                    _checked(self._encoder, view.manifest, self.folder)
                 self._view, self._stamp = view, stamp
             return self._view
 
@@ -326,17 +360,30 @@ class Index:
     def _open_encoder(self) -> Encoder:
         if self._encoder is None:
             manifest = self.manifest
-            self._encoder = self._checked(_load(find_model(manifest.model, self.folder)), manifest)
+            self._encoder = _checked(_load(find_model(manifest.model, self.folder)), manifest, self.folder)
         return self._encoder
 
-    def _checked(self, encoder: Encoder, manifest: Manifest) -> Encoder:
-        if encoder.fingerprint != manifest.model.fingerprint:
-            built_by = manifest.model.path or "one that was not saved"
-            raise IndexFolderError(
-                f"The index {self.folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
-                "open it with that model, or build it again."
-            )
-        return encoder
+
+def _checked(encoder: Encoder, manifest: Manifest, folder: Path) -> Encoder:
+    """The encoder, if it is the one that built the index."""
+    if encoder.fingerprint != manifest.model.fingerprint:
+        built_by = manifest.model.path or "one that was not saved"
+        raise IndexFolderError(
+            f"The index {folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
+            "open it with that model, or build it again."
+        )
+    return encoder
+
+
+def _opener(folder: Path, model: str | Path | Encoder | None) -> Callable[[], Encoder]:
+    """What opens the model of an index."""
+
+    def opened() -> Encoder:
+        manifest = read_manifest(folder)
+        found = find_model(manifest.model, folder) if model is None else model
+        return _checked(_load(found) if isinstance(found, (str, Path)) else found, manifest, folder)
+
+    return opened
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:

@@ -155,26 +155,16 @@ class Manifest(BaseModel):
             try:
                 size = path.stat().st_size
             except OSError as error:
-                raise IndexFolderError(f"The index file {path} is missing: build the index again.") from error
+                raise IndexFolderError(f"The index file {path} is missing: {mend(folder)}.") from error
             if size != record.bytes:
                 raise IndexFolderError(
-                    f"The index file {path} is damaged ({size} bytes instead of {record.bytes}): build the index again."
+                    f"The index file {path} is damaged ({size} bytes instead of {record.bytes}): {mend(folder)}."
                 )
 
-    def verify(self, folder: Path) -> None:
-        """Read every file and compare its hash.
 
-        Raises:
-            IndexFolderError: A file is missing or has another content.
-        """
-        self.check_sizes(folder)
-        for name, record in self.files.items():
-            try:
-                is_same = sha256(folder / name) == record.sha256
-            except OSError:
-                is_same = False
-            if not is_same:
-                raise IndexFolderError(f"The index file {folder / name} is damaged: build the index again.")
+def mend(folder: Path) -> str:
+    """What to do about a damaged index, as the end of a sentence."""
+    return f"mend the index with `retriever index verify {folder} --repair`"
 
 
 def read_manifest(folder: Path) -> Manifest:

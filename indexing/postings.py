@@ -121,7 +121,8 @@ class Postings:
                 raise ValueError("the files do not fit together")
         except (OSError, EOFError, ValueError, IndexError) as error:
             raise IndexFolderError(
-                f"The postings in {folder} are missing or damaged ({error}): build the index again."
+                f"The postings in {folder} are missing or damaged ({error}): "
+                "mend the index with `index verify --repair`."
             ) from error
         return postings
 

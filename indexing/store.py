@@ -139,6 +139,17 @@ class DocumentStore:
         for start in range(0, len(self), size):
             yield self.get(range(start, min(start + size, len(self))))
 
+    def check(self) -> str | None:
+        """What SQLite finds wrong with the file; None if nothing is."""
+        try:
+            found = self._select("PRAGMA integrity_check(1)")[0][0]
+            count = self._select("SELECT count(*) FROM documents")[0][0]
+        except IndexFolderError as error:
+            return str(error.__cause__)
+        if found != "ok":
+            return str(found)
+        return None if count == len(self) else f"{count:,} documents in {len(self):,} rows"
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:

@@ -5,7 +5,7 @@
 2. Vectors are searched segment by segment, and the best of all segments are the hits. Backgrounds are pooled: with
    shares w of the segments, the mean is Σ w·mean and the variance Σ w·(deviation² + mean²) − mean². Deleted documents
    count in them until they are gone, so that the order of a hybrid search can differ a little until then.
-3. Words are searched over all segments at once, see :mod:`retriever.indexing.bm25_live`.
+3. Words are searched over all segments at once, see :mod:`retriever.indexing.bm25`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition
-from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
+from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, mend, read_manifest
 from retriever.indexing.postings import Postings, read_array
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 from retriever.indexing.store import DocumentStore
@@ -53,7 +53,7 @@ class Segment:
         counts = {len(dense), len(segment.postings), len(segment.store), record.documents}
         if len(counts) != 1 or dense.dimension != manifest.dimension:
             segment.store.close()
-            raise IndexFolderError(f"The files of the index {folder} do not fit together: build the index again.")
+            raise IndexFolderError(f"The files of the index {folder} do not fit together: {mend(folder)}.")
         return segment
 
 
@@ -76,10 +76,10 @@ class View:
         for record in manifest.segments:
             same = None if known is None else known._segment(manifest, record)
             self.segments.append(same or Segment.open(folder, record, manifest))
-        self.alive = [_alive(folder, record) for record in manifest.segments]
+        self.alive = [read_alive(folder, record) for record in manifest.segments]
         self.starts = np.cumsum([0, *(record.documents for record in manifest.segments)])
         if sum(int(mask.sum()) for mask in self.alive) != manifest.documents:
-            raise IndexFolderError(f"The files of the index {folder} do not fit together: build the index again.")
+            raise IndexFolderError(f"The files of the index {folder} do not fit together: {mend(folder)}.")
 
     @classmethod
     def open(cls, folder: Path, known: View | None = None) -> View:
@@ -203,16 +203,18 @@ class View:
         return None
 
 
-def _alive(folder: Path, record: SegmentRecord) -> Mask:
-    """Which documents of a segment are not deleted, (N,)."""
+def read_alive(folder: Path, record: SegmentRecord) -> Mask:
+    """Which documents of a segment are not deleted, (N,).
+
+    Raises:
+        IndexFolderError: The file that tells it is missing or damaged.
+    """
     if record.deleted is None:
         return np.ones(record.documents, bool)
     try:
         return ~np.unpackbits(read_array(folder / record.deleted), count=record.documents).astype(bool)
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise IndexFolderError(
-            f"The index file {folder / record.deleted} is damaged: build the index again."
-        ) from error
+        raise IndexFolderError(f"The index file {folder / record.deleted} is damaged: {mend(folder)}.") from error
 
 
 def _pooled(parts: Sequence[Background], shares: Sequence[float], queries: int) -> Background:

@@ -9,7 +9,7 @@ import typer
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
-from retriever.errors import DataError
+from retriever.errors import DataError, IndexFolderError
 
 app = typer.Typer(no_args_is_help=True, help="Build an index, change it, look at it, check it.")
 Folder = Annotated[Path, typer.Argument(help="The index folder.")]
@@ -148,13 +148,33 @@ def info(index: Folder, json: options.Json = False) -> None:
 
 
 @app.command("verify")
-def verify(index: Folder) -> None:
-    """Compare every file with the hash it had when it was written."""
-    from retriever.indexing.index import Index
+def verify(
+    index: Folder,
+    sample: Annotated[int, typer.Option(min=0, help="Documents of each segment to encode again.")] = 0,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Look for damaged files and whether all parts fit together; with --repair, mend what can be mended.
 
-    with Index.open(index) as opened:
-        opened.verify()
-    typer.echo(f"{index} is whole.")
+    retriever index verify index --sample 100 --repair
+    """
+    from retriever.indexing.index import Index
+    from retriever.indexing.verify import refuse
+
+    if repair:
+        found = Index.repair(index, model, sample)
+        if json or found.mended or found.lost:
+            _tell({"mended": [*map(str, found.mended)], "lost": [*map(str, found.lost)]}, json)
+        if found.lost:
+            lost = "; ".join(map(str, found.lost))
+            raise IndexFolderError(f"The index {index} has lost what nothing else tells: {lost}. Build it again.")
+    else:
+        refuse(index, Index.damage(index, model, sample))
+    if not json:
+        typer.echo(f"{index} is whole.")
+    elif not repair:
+        print_json({"index": str(index), "whole": True})
 
 
 def _tell(facts: dict[str, Any], json: bool) -> None:

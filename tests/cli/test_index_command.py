@@ -71,6 +71,28 @@ def test_compacting_frees_the_space_of_the_deleted(folder):
     assert "is whole" in call("index", "verify", folder / "index")[0]
 
 
+def test_damage_is_told_and_mended(folder):
+    index, first = folder / "index", folder / "index" / "generation-000001"
+    assert json.loads(call("index", "verify", index, "--sample", 3, "--json")[0]) == {
+        "index": str(index),
+        "whole": True,
+    }
+    (first / "vectors.faiss").unlink()
+    (first / "postings" / "rows.npy").write_bytes(b"")
+    _, err = call("index", "verify", index, code=2)
+    told = " ".join(err.split())
+    for part in ("vectors.faiss is missing", "rows.npy has 0 bytes instead of", "Mend it with `retriever index verify"):
+        assert part in told
+    assert call("index", "verify", index, "--repair")[0].endswith("index is whole.\n")
+    assert json.loads(call("index", "verify", index, "--repair", "--json")[0]) == {"mended": [], "lost": []}
+    assert found(folder, "heron") == ["a", "b"]
+    (index / "generation-000002" / "documents.sqlite").unlink()
+    _, err = call("index", "verify", index, "--repair", code=2)
+    assert "has lost what nothing else tells: generation-000002/documents.sqlite is missing. Build it" in " ".join(
+        err.split()
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -330,10 +330,10 @@ def test_no_index_is_told(tmp_path):
 def test_every_missing_or_truncated_file_is_told(folder, built):
     for name in read(folder)["files"]:
         (folder / name).unlink()
-        with pytest.raises(IndexFolderError, match=r"is missing: build the index again"):
+        with pytest.raises(IndexFolderError, match=r"is missing: mend the index with"):
             Index.open(folder)
         (folder / name).write_bytes((built / name).read_bytes()[:-1])
-        with pytest.raises(IndexFolderError, match=r"is damaged \(\d+ bytes instead of \d+\): build the index again"):
+        with pytest.raises(IndexFolderError, match=r"is damaged \(\d+ bytes instead of \d+\): mend the index with"):
             Index.open(folder)
         shutil.copy(built / name, folder / name)
     Index.open(folder).close()
@@ -346,7 +346,7 @@ def test_a_flipped_bit_is_found_by_verify(folder, built):
             content[len(content) // 2] ^= 1
             (folder / name).unlink()
             (folder / name).write_bytes(content)
-            with pytest.raises(IndexFolderError, match=f"{name} is damaged"):
+            with pytest.raises(IndexFolderError, match=f"is damaged: {name} has another content than was written"):
                 index.verify()
             shutil.copy(built / name, folder / name)
         index.verify()

@@ -97,7 +97,7 @@ def test_damaged_files_are_named(tmp_path, name, damage):
     path.unlink()
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(IndexFolderError, match="build the index again"):
+    with pytest.raises(IndexFolderError, match="mend the index with `index verify --repair`"):
         Postings.open(tmp_path)
 
 

@@ -1,0 +1,209 @@
+"""Looking for damage in an index folder.
+
+1. Every file is there, of its size, and of its hash.
+2. The parts of each segment fit together: SQLite finds its file in order, and documents, vectors and postings are as
+   many as the manifest tells.
+3. Over all segments, as many documents are alive as the manifest tells, and no two of them share an id.
+4. On request, a sample of the documents is encoded again, and their vectors must be those stored, up to the precision
+   of fp16 and bfloat16.
+
+What is found is told file by file; :mod:`retriever.indexing.repair` mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from retriever.errors import IndexFolderError
+from retriever.indexing.dense import store_path
+from retriever.indexing.kinds import evenly
+from retriever.indexing.manifest import (
+    DELETED,
+    DOCUMENTS,
+    POSTINGS,
+    VECTORS,
+    FileRecord,
+    Manifest,
+    SegmentRecord,
+    read_manifest,
+    sha256,
+)
+from retriever.indexing.view import Segment, read_alive
+
+if TYPE_CHECKING:
+    from retriever.encoder.encoder import Encoder
+
+Part: TypeAlias = Literal["documents", "vectors", "postings", "deleted"]
+
+TOLERANCE = 0.1  # distance of an encoded and a stored vector, over the length of the vector
+CHUNK = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One damage.
+
+    Attributes:
+        segment: Name of the segment.
+        part: Which part of it does not count any more.
+        path: From the index folder to the file.
+        what: What is wrong with it, as the end of a sentence.
+    """
+
+    segment: str
+    part: Part
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+def damage(folder: Path, encoder: Encoder | None = None, sample: int = 0) -> list[Fault]:
+    """What is damaged in an index folder that others may change meanwhile; see :func:`find_faults`.
+
+    Raises:
+        IndexFolderError: There is no index, or its manifest is damaged.
+    """
+    while True:
+        manifest, failure, faults = read_manifest(folder), None, list[Fault]()
+        try:
+            faults = find_faults(folder, manifest, encoder, sample)
+        except IndexFolderError as error:
+            failure = error
+        if not faults and failure is None:
+            return []
+        if read_manifest(folder).generation == manifest.generation:  # otherwise it was changed meanwhile
+            if failure is not None:
+                raise failure
+            return faults
+
+
+def refuse(folder: Path, faults: Sequence[Fault]) -> None:
+    """Tell of damages.
+
+    Raises:
+        IndexFolderError: There are any.
+    """
+    if faults:
+        raise IndexFolderError(
+            f"The index {folder} is damaged: {'; '.join(map(str, faults))}. Mend it with "
+            f"`retriever index verify {folder} --repair`."
+        )
+
+
+def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None, sample: int = 0) -> list[Fault]:
+    """What is damaged in an index folder.
+
+    Args:
+        folder: The index folder.
+        manifest: What it should hold.
+        encoder: The model that built it, for the sample.
+        sample: Documents of each segment to encode again.
+    """
+    faults = []
+    for segment in manifest.segments:
+        found = list(_file_faults(folder, manifest, segment)) or list(_inner_faults(folder, manifest, segment))
+        if not found and encoder is not None and sample:
+            found = list(_vector_faults(folder, manifest, segment, encoder, sample))
+        faults += found
+    return faults or list(_whole_faults(folder, manifest))
+
+
+def _file_faults(folder: Path, manifest: Manifest, segment: SegmentRecord) -> Iterator[Fault]:
+    """Files that are missing or differ from what was written."""
+    files = manifest.files_of(segment)
+    if segment.deleted is not None:
+        files = files | {segment.deleted: manifest.files[segment.deleted]}
+    for path, record in files.items():
+        what = _difference(folder / path, record)
+        if what is not None:
+            yield Fault(segment.name, part_of(path), path, what)
+
+
+def _difference(path: Path, record: FileRecord) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != record.bytes:
+            return f"has {size:,} bytes instead of {record.bytes:,}"
+        return None if sha256(path) == record.sha256 else "has another content than was written"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def part_of(path: str) -> Part:
+    """The part of a segment that a file of the index belongs to."""
+    _, _, inner = path.partition("/")
+    if inner.startswith(DELETED):
+        return "deleted"
+    if inner == DOCUMENTS:
+        return "documents"
+    return "postings" if inner.startswith(f"{POSTINGS}/") else "vectors"
+
+
+def _inner_faults(folder: Path, manifest: Manifest, record: SegmentRecord) -> Iterator[Fault]:
+    """Parts that are as they were written, and wrong all the same."""
+    try:
+        segment = Segment.open(folder, record, manifest)
+    except IndexFolderError as error:
+        yield Fault(record.name, "documents", f"{record.name}/{DOCUMENTS}", f"does not fit its segment ({error})")
+        return
+    try:
+        what = segment.store.check()
+        if what is not None:
+            yield Fault(record.name, "documents", f"{record.name}/{DOCUMENTS}", f"is no sound SQLite file ({what})")
+    finally:
+        segment.store.close()
+
+
+def _vector_faults(
+    folder: Path, manifest: Manifest, record: SegmentRecord, encoder: Encoder, sample: int
+) -> Iterator[Fault]:
+    """Vectors that are not those of their documents."""
+    segment = Segment.open(folder, record, manifest)
+    try:
+        rows = evenly(record.documents, sample)
+        texts = [document.content for document in segment.store.get(rows)]
+        expected = encoder.encode(texts, "document").astype(np.float64)  # (R, D)
+        if manifest.similarity == "cosine":
+            expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        distance = np.linalg.norm(segment.dense.vectors(rows) - expected, axis=1)
+        wrong = distance > TOLERANCE * np.linalg.norm(expected, axis=1) + np.finfo(np.float32).eps
+    finally:
+        segment.store.close()
+    if wrong.any():
+        kept = f"{record.name}/{store_path(VECTORS).name}"
+        yield Fault(
+            record.name,
+            "vectors",
+            kept if kept in manifest.files else f"{record.name}/{VECTORS}",
+            f"holds other vectors than the model gives for {int(wrong.sum()):,} of {len(rows):,} documents",
+        )
+
+
+def _whole_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:
+    """What is wrong between segments that are each in order."""
+    names, count = set[str](), 0
+    for record in manifest.segments:
+        segment = Segment.open(folder, record, manifest)
+        try:
+            rows = np.flatnonzero(read_alive(folder, record))
+            for start in range(0, len(rows), CHUNK):
+                names.update(document.id for document in segment.store.get(rows[start : start + CHUNK]))
+        finally:
+            segment.store.close()
+        count += len(rows)
+    if not count == len(names) == manifest.documents:
+        what = f"tells of {manifest.documents:,} documents where {count:,} with {len(names):,} ids are alive"
+        for record in manifest.segments:
+            if record.deleted is not None:
+                yield Fault(record.name, "deleted", record.deleted, what)
+                return
+        raise IndexFolderError(f"The manifest of the index {folder} {what}: build the index again.")
