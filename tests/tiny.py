@@ -22,7 +22,8 @@ SMALL = (
 LAST = (STATIC[0], {**STATIC[1], "queries": 0})  # keeps the weights of the last step
 MOCO = (
     SMALL[0],
-    {**SMALL[1], "queue": 40, "momentum": 0.9, "symmetric": False, "gradient_cache": True, "pack_tokens": 100},
+    {**SMALL[1], "queue": 40, "momentum": 0.9, "symmetric": False, "gradient_cache": True, "pack_tokens": 100}
+    | {"query_map": True},
 )
 SENTENCES = {"mix": {"same": 1.0}, "positives": 2, "window": 16}
 HEAD = {"projection": "mlp", "whiten": "group", "groups": 4, "statistics_gradient": True}
@@ -32,7 +33,7 @@ LABELS = (
     {
         **{key: COMMON[key] for key in ("lr", "every", "log_every", "size")},
         **{"steps": 14, "warmup": 2, "dimension": 16, "candidates": "shortlist", "refresh": 5, "depth": 4},
-        "positives": "one",
+        **{"positives": "one", "query_map": True},
     },
 )
 RECIPES = {"static": STATIC, "last": LAST, "small": SMALL, "moco": MOCO, "whitened": WHITENED, "labels": LABELS}

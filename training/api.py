@@ -228,17 +228,19 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
             if chosen.pooling is None and chosen.template is None:
                 encoder = Encoder.load(chosen.model, device)
             else:
-                fields = chosen.model_dump(exclude={"family", "model"}, exclude_none=True)
+                fields = chosen.model_dump(exclude={"family", "model", "query_map"}, exclude_none=True)
                 encoder = Encoder.pretrained(chosen.model, **fields)
         case StaticEncoder() as chosen:
             tokenizer = _trained_tokenizer(chosen, corpus, reporter)
-            fields = chosen.model_dump(exclude={"family", "tokenizer", "stemmer", "vocabulary"})
+            fields = chosen.model_dump(exclude={"family", "tokenizer", "stemmer", "vocabulary", "query_map"})
             encoder = Encoder.static(tokenizer, **fields, seed=settings.seed)
         case SmallTransformer() as chosen:
             subwords = _trained_tokenizer(chosen, corpus, reporter)
             assert isinstance(subwords, SubwordTokenizer)
-            fields = chosen.model_dump(exclude={"family", "vocabulary"})
+            fields = chosen.model_dump(exclude={"family", "vocabulary", "query_map"})
             encoder = Encoder.small(subwords, **fields, seed=settings.seed)
+    if settings.encoder.query_map:
+        encoder = encoder.with_query_map()
     if device is not None:
         encoder.stack.to(device)
     if prompts := {kind: text for kind, text in settings.prompts.model_dump().items() if text}:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged
-from retriever.encoder import Encoder
+from retriever.encoder import Encoder, Kind
 from retriever.training import parallel, sampler
 from retriever.training.checkpoint import State
 from retriever.training.examples import Batch, Examples
@@ -70,14 +70,14 @@ class ContrastStep:
         batch, seed = self._draw(number)
         cache, texts = self.recipe.batch.gradient_cache, seed + SIDE
         with torch.set_grad_enabled(not cache):
-            queries = self.forward(batch.queries, seed)
-            documents = self.forward(batch.documents, texts) if self.teacher is None else self._taught(batch.documents)
+            queries = self.forward(batch.queries, seed, "query")
+            documents = self._documents(batch.documents, texts)
         if cache:
             queries.requires_grad_()
             documents.requires_grad_(self.teacher is None)
         teacher = None
         if self.teacher is not None and batch.positives > 1:
-            teacher = self._taught(batch.queries), documents
+            teacher = self._taught(batch.queries, "query"), documents
         compared = (queries, documents)
         if self.head is not None:
             compared = self.head(queries, documents, self._head_seed(number))
@@ -88,7 +88,7 @@ class ContrastStep:
         loss.backward()  # type: ignore[no-untyped-call]
         if cache:
             assert queries.grad is not None
-            self.forward.backward(batch.queries, seed, queries.grad)
+            self.forward.backward(batch.queries, seed, queries.grad, "query")
             if documents.grad is not None:
                 self.forward.backward(batch.documents, texts, documents.grad)
         self.tokens += len(batch.queries.ids) + len(batch.documents.ids)
@@ -151,11 +151,15 @@ class ContrastStep:
         """The seed of the head's weights, or of its shuffles in a batch: the same in all processes."""
         return int(sampler.generator(sampler.HEAD, self.recipe.seed, *number).integers(2**62))
 
+    def _documents(self, tokens: Ragged, seed: int) -> Tensor:
+        """Vectors of documents, (N, D), of the momentum encoder if there is one."""
+        return self.forward(tokens, seed) if self.teacher is None else self._taught(tokens, "document")
+
     @torch.no_grad()
-    def _taught(self, tokens: Ragged) -> Tensor:
+    def _taught(self, tokens: Ragged, kind: Kind) -> Tensor:
         """Vectors of the momentum encoder, (N, D); it has no dropout that a seed would matter to."""
         assert self.teacher is not None
-        return self.teacher(tokens, 0)
+        return self.teacher(tokens, 0, kind)
 
     def _loss(self, queries: Tensor, documents: Tensor, batch: Batch, teacher: tuple[Tensor, Tensor] | None) -> Tensor:
         """This process' part of the batch's loss; afterwards the queue holds the batch's positives."""

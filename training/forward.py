@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retriever.data.ragged import Ragged
-from retriever.encoder import Encoder
+from retriever.encoder import Encoder, Kind
 from retriever.encoder.loop import autocast, packs
 
 SIDE = 2**31  # keeps the dropout seeds of two views apart; of a seed, torch's generator on the CPU reads 32 bits
@@ -40,24 +40,24 @@ class Forward:
     budget: int
     normalise: bool = True
 
-    def __call__(self, tokens: Ragged, seed: int) -> Tensor:
-        """Vectors (N, D) in fp32, with a gradient where one is enabled."""
+    def __call__(self, tokens: Ragged, seed: int, kind: Kind = "document") -> Tensor:
+        """Vectors (N, D) of queries or documents in fp32, with a gradient where one is enabled."""
         rows = self._packs(tokens)
         if len(rows) == 1:
-            return self._encode(tokens, seed)
+            return self._encode(tokens, seed, kind)
         order = np.argsort(np.concatenate(rows), kind="stable")
-        vectors = [self._encode(tokens.take(pack), seed + number) for number, pack in enumerate(rows)]
+        vectors = [self._encode(tokens.take(pack), seed + number, kind) for number, pack in enumerate(rows)]
         return torch.cat(vectors)[torch.from_numpy(order).to(vectors[0].device)]
 
-    def backward(self, tokens: Ragged, seed: int, gradient: Tensor) -> None:
+    def backward(self, tokens: Ragged, seed: int, gradient: Tensor, kind: Kind = "document") -> None:
         """Encode again and carry the loss' gradient (N, D) with respect to the vectors on to the weights."""
         rows = self._packs(tokens)
         if len(rows) == 1:
-            torch.autograd.backward(self._encode(tokens, seed), gradient)
+            torch.autograd.backward(self._encode(tokens, seed, kind), gradient)
             return
         for number, pack in enumerate(rows):
             wanted = gradient[torch.from_numpy(pack).to(gradient.device)]
-            torch.autograd.backward(self._encode(tokens.take(pack), seed + number), wanted)
+            torch.autograd.backward(self._encode(tokens.take(pack), seed + number, kind), wanted)
 
     def _packs(self, tokens: Ragged) -> list[NDArray[np.int64]]:
         """Rows of each pack; a bag of tokens has no padding to avoid."""
@@ -66,10 +66,10 @@ class Forward:
         lengths = np.minimum(tokens.lengths, self.encoder.limit) + self.encoder.frame
         return list(packs(lengths, self.budget))
 
-    def _encode(self, tokens: Ragged, seed: int) -> Tensor:
+    def _encode(self, tokens: Ragged, seed: int, kind: Kind) -> Tensor:
         torch.manual_seed(seed)
         with autocast(self.encoder.device, self.dtype):
-            vectors = self.encoder(self.encoder.features(tokens), self.normalise)
+            vectors = self.encoder(self.encoder.features(tokens, kind), self.normalise)
         return vectors.float()
 
 

@@ -3,7 +3,8 @@
 1. The vectors of the pool and of the pseudo-queries are computed once; a training step is a few matrix products.
 2. The map starts as the identity, so that training starts at the encoder's own rankings, and it is one for queries and
    documents.
-3. It becomes a dense layer at the end of the module stack, or, in a static encoder over words, part of the table.
+3. It becomes a dense layer at the end of the module stack, or, in a static encoder over words that has no map of
+   queries, part of the table.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def with_map(encoder: Encoder, weight: Tensor) -> Encoder:
         weight: (D, D); a vector is multiplied by its transpose.
     """
     first = encoder.stack[0]
-    if isinstance(first, TermEmbedding):
+    if isinstance(first, TermEmbedding) and not encoder.sided:
         with torch.no_grad():
             first.table.copy_(first.table @ weight.T.to(first.table.device))
         return encoder

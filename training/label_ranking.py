@@ -77,7 +77,8 @@ class HeldOutPoints:
 
     def score(self, encoder: Encoder, dtype: str) -> dict[str, float]:
         """P@1, P@3, P@5, nDCG@5, Recall@10 and Recall@100 of the encoder as it is now."""
-        points, labels = (encoder.embed(part, dtype=dtype) for part in (self.points, self.labels))
+        points = encoder.embed(self.points, "query", dtype=dtype)
+        labels = encoder.embed(self.labels, dtype=dtype)
         return label_metrics(best_labels(points, labels, self.usable, DEPTH, self.filtered), self.targets)
 
 

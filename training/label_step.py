@@ -70,7 +70,7 @@ class LabelStep:
         if settings.constants:
             self.kept = {"labels": torch.from_numpy(labels).to(self.encoder.device)}
             return
-        points = self.encoder.embed(self.examples.points, dtype=self.recipe.dtype)
+        points = self.encoder.embed(self.examples.points, "query", dtype=self.recipe.dtype)
         wrong = self.examples.targets + self.examples.filtered
         found = best_labels(points, labels, self.examples.usable, settings.depth, wrong)
         self.kept = {"shortlist": torch.from_numpy(found)}
@@ -88,7 +88,7 @@ class LabelStep:
         encoded = self._encoded(batch, shard, number)
         texts, cache = self.examples.labels.take(shard[encoded]), self.recipe.batch.gradient_cache
         with torch.set_grad_enabled(not cache):
-            points, fresh = self.forward(own, dropout), self.forward(texts, dropout + SIDE)
+            points, fresh = self.forward(own, dropout, "query"), self.forward(texts, dropout + SIDE)
         if cache:
             points.requires_grad_()
             fresh.requires_grad_()
@@ -98,7 +98,7 @@ class LabelStep:
         (loss / self.recipe.batch.accumulate).backward()  # type: ignore[no-untyped-call]
         if cache:
             assert points.grad is not None and fresh.grad is not None
-            self.forward.backward(own, dropout, points.grad)
+            self.forward.backward(own, dropout, points.grad, "query")
             self.forward.backward(texts, dropout + SIDE, fresh.grad)
         self.tokens += len(own.ids) + len(texts.ids)
         value = float(loss.detach()) / self.recipe.batch.accumulate

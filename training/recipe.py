@@ -21,7 +21,15 @@ from retriever.training.view_settings import Views
 from retriever.training.whitening import Solver
 
 
-class StaticEncoder(Section):
+class EncoderSection(Section):
+    """What encoders of all families have in common."""
+
+    query_map: bool = Field(
+        False, description="a linear map of queries alone, at first the identity: for answers unlike their questions"
+    )
+
+
+class StaticEncoder(EncoderSection):
     """A token table with token weights, from random initialisation."""
 
     family: Literal["static"]
@@ -35,7 +43,7 @@ class StaticEncoder(Section):
     normalise: bool = Field(True, description="L2 norm and cosine; otherwise dot product")
 
 
-class SmallTransformer(Section):
+class SmallTransformer(EncoderSection):
     """A small BERT from random initialisation over a WordPiece vocabulary trained on the corpus."""
 
     family: Literal["small"]
@@ -58,7 +66,7 @@ class SmallTransformer(Section):
         return self
 
 
-class PretrainedTransformer(Section):
+class PretrainedTransformer(EncoderSection):
     """A Hugging Face transformer or a sentence-transformers model, from a folder or the hub."""
 
     family: Literal["pretrained"]

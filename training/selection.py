@@ -68,7 +68,7 @@ class HeldOut:
 
     def ranks(self, encoder: Encoder, dtype: str) -> Ids:
         """Rank of each answer for its query with the encoder as it is now, (A,)."""
-        queries = encoder.embed(self.queries, dtype=dtype)
+        queries = encoder.embed(self.queries, "query", dtype=dtype)
         documents = encoder.embed(self.documents, dtype=dtype)
         return ranks(queries, documents, self.answers)
 

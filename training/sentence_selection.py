@@ -74,7 +74,8 @@ class HeldOutViews:
         forward = Forward(encoder, dtype, default_budget(encoder.device))
         was_training = encoder.stack.training
         encoder.stack.train()
-        one, other = (F.normalize(forward(view, self.seed + side * SIDE)) for side, view in enumerate(self.views))
+        one = F.normalize(forward(self.views[0], self.seed, "query"))
+        other = F.normalize(forward(self.views[1], self.seed + SIDE))
         encoder.stack.train(was_training)
         vectors = torch.from_numpy(encoder.embed(self.texts, dtype=dtype))
         near, even = float(alignment(one, other)), float(uniformity(F.normalize(vectors)))

@@ -27,6 +27,7 @@ from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_par
 from retriever.encoder.loop import Report, embed, encode
 from retriever.encoder.normalised import normalise_input
 from retriever.encoder.own_tokens import OwnTokens
+from retriever.encoder.query_map import add_query_map, has_query_map
 from retriever.encoder.static import Frequency, TermEmbedding, idf
 from retriever.encoder.template import template_modules
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
@@ -64,6 +65,7 @@ class Encoder:
         self.limit: int | None = None  # tokens of text that fit; None for a bag of tokens
         self.frame = 0  # special tokens put around a text
         self.parts: list[Encoder] = []  # of a joined encoder
+        self.sided = has_query_map(stack)  # queries and documents take different ways
         if isinstance(first, JoinedEmbedding):
             refusing = PartTokenizers()
             self.text_tokenizer, self.collate = cast("TextTokenizer", refusing), refusing.collate
@@ -210,6 +212,16 @@ class Encoder:
         similarity: Similarity = "cosine" if normalise else "dot"
         return cls(SentenceTransformer(modules=modules, similarity_fn_name=similarity, device=device))
 
+    def with_query_map(self) -> Encoder:
+        """The encoder with a linear map of queries, the identity for now; see :mod:`retriever.encoder.query_map`.
+
+        Raises:
+            ModelError: It is joined from several, or has such a map already.
+        """
+        if self.parts:
+            raise ModelError("A joined encoder takes no map of queries; give its parts such maps.")
+        return Encoder(add_query_map(self.stack), self.path, self.own_tokens)
+
     @property
     def dimension(self) -> int:
         """D, the width of a vector."""
@@ -258,12 +270,13 @@ class Encoder:
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)
         return digest.hexdigest()
 
-    def features(self, tokens: Ragged) -> dict[str, Tensor]:
+    def features(self, tokens: Ragged, kind: Kind = "document") -> dict[str, Any]:
         """Token ids without special tokens → the stack's input on its device; longer texts are cut."""
         cut = tokens if self.limit is None else tokens.cut(self.limit)
-        return {name: value.to(self.device) for name, value in self.collate(cut).items()}
+        features: dict[str, Any] = {name: value.to(self.device) for name, value in self.collate(cut).items()}
+        return features | ({"task": kind} if self.sided else {})
 
-    def __call__(self, features: dict[str, Tensor], normalise: bool = True) -> Tensor:
+    def __call__(self, features: dict[str, Any], normalise: bool = True) -> Tensor:
         """Features → vectors (N, D), with a gradient; on demand without the normalisation at the end of the stack."""
         bare = not normalise and isinstance(self.stack[-1], Normalize)
         modules = nn.Sequential(*list(self.stack)[:-1]) if bare else self.stack
@@ -303,6 +316,7 @@ class Encoder:
     def embed(
         self,
         tokens: Ragged,
+        kind: Kind = "document",
         *,
         batch_tokens: int | None = None,
         dtype: str = "auto",
@@ -312,6 +326,7 @@ class Encoder:
 
         Args:
             tokens: N rows of ids of :attr:`text_tokenizer`, prompts included, special tokens not.
+            kind: ``query`` or ``document``; matters to an encoder with a map of queries.
             batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 1,024 for a transformer on a CPU.
             dtype: ``float32``, ``bfloat16`` or ``auto``.
             progress: Called with the number of texts just finished.
@@ -319,7 +334,7 @@ class Encoder:
         Returns:
             Vectors (N, D), float32, in the order of the rows.
         """
-        return embed(self, tokens, batch_tokens, dtype, progress)
+        return embed(self, tokens, kind, batch_tokens, dtype, progress)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the sentence-transformers folder, whole or not at all.
@@ -343,6 +358,8 @@ class Encoder:
         first = self.stack[0]
         if not isinstance(first, TermEmbedding) or not isinstance(first.text_tokenizer, WordTokenizer):
             raise ModelError("Only a static encoder over words has a plain variant.")
+        if self.sided:
+            raise ModelError("An encoder with a map of queries has no plain variant, which knows no queries.")
         tokenizer, rows = first.text_tokenizer.to_tokenizers()
         table = (first.table * first.weights[:, None]).detach().cpu()
         table[0] = 0  # unknown words add nothing

@@ -17,7 +17,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.module import Module
 from sentence_transformers.base.modules.transformer import Transformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, WeightedLayerPooling, WordWeights
+from sentence_transformers.sentence_transformer.modules import (
+    Dense,
+    Normalize,
+    Router,
+    WeightedLayerPooling,
+    WordWeights,
+)
 from sentence_transformers.util import is_sentence_transformer_model
 from torch import nn
 
@@ -29,7 +35,7 @@ from retriever.encoder.transformer import without_bars
 from retriever.errors import ModelError, OutputError
 from retriever.files import replacing
 
-FOLLOWERS: dict[str, type[Module]] = {"Dense": Dense, "Normalize": Normalize}
+FOLLOWERS: dict[str, type[Module]] = {"Dense": Dense, "Normalize": Normalize, "Router": Router}
 OURS = {f"{module.__module__}.{module.__qualname__}": module for module in (TermEmbedding, JoinedEmbedding)}
 
 
@@ -140,7 +146,7 @@ def _last(module: dict[str, str]) -> str:
 
 
 def _own_stack(folder: Path, device: str | None) -> SentenceTransformer:
-    """A stack that starts with a module of ours; nothing but dense layers and normalisations can follow."""
+    """A stack that starts with a module of ours; only dense layers, maps of queries and normalisations can follow."""
     types = _types(folder)
     config = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
     first, *rest = json.loads((folder / "modules.json").read_text(encoding="utf-8"))

@@ -53,6 +53,8 @@ class JoinedEmbedding(InputModule):
         ModelError: There are fewer than two parts, or the weights are not one share for each part with a sum of 1.
     """
 
+    forward_kwargs: set[str] = {"task"}  # noqa: RUF012 — declared so by the base class
+
     def __init__(self, parts: Sequence[SentenceTransformer], weights: Sequence[float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         check_weights(weights, len(parts))
@@ -70,13 +72,13 @@ class JoinedEmbedding(InputModule):
             features |= {f"{number}.{name}": value for name, value in own.items()}
         return features
 
-    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], task: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Add ``sentence_embedding`` (N, D), D being the sum of the parts' widths, to the features."""
         vectors = []
         for number, part in enumerate(self.stacks):
             prefix = f"{number}."
             own = {name.removeprefix(prefix): value for name, value in features.items() if name.startswith(prefix)}
-            vectors.append(part(own)["sentence_embedding"])
+            vectors.append(part(own, task=task)["sentence_embedding"])
         features["sentence_embedding"] = join(vectors, self.weights)
         return features
 

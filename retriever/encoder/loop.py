@@ -20,7 +20,7 @@ from retriever.data.ragged import Ragged
 from retriever.errors import ModelError
 
 if TYPE_CHECKING:
-    from retriever.encoder.encoder import Encoder
+    from retriever.encoder.encoder import Encoder, Kind
 
 CHUNK = 8_192  # texts tokenised at a time
 BATCH_TOKENS = 16_384  # padded tokens of a batch
@@ -39,7 +39,7 @@ class Report:
 def encode(
     encoder: Encoder,
     texts: Sequence[str],
-    kind: str,
+    kind: Kind,
     batch_tokens: int | None,
     dtype: str,
     progress: Callable[[int], None] | None,
@@ -55,13 +55,14 @@ def encode(
             truncated += int((tokens.lengths > encoder.limit).sum())
             tokens = tokens.cut(encoder.limit)
         kept += int(tokens.offsets[-1])
-        vectors[start : start + len(chunk)] = embed(encoder, tokens, batch_tokens, dtype, progress)
+        vectors[start : start + len(chunk)] = embed(encoder, tokens, kind, batch_tokens, dtype, progress)
     return vectors, Report(len(texts), kept, truncated)
 
 
 def embed(
     encoder: Encoder,
     tokens: Ragged,
+    kind: Kind,
     batch_tokens: int | None,
     dtype: str,
     progress: Callable[[int], None] | None = None,
@@ -77,7 +78,7 @@ def embed(
     try:
         with torch.inference_mode(), autocast(encoder.device, dtype):
             for rows in packs(tokens.lengths + encoder.frame, batch_tokens or budget):
-                out = encoder(encoder.features(tokens.take(rows)))
+                out = encoder(encoder.features(tokens.take(rows), kind))
                 vectors[rows] = out.float().cpu().numpy()
                 if progress is not None:
                     progress(len(rows))

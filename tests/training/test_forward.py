@@ -96,14 +96,28 @@ def test_no_pack_is_padded_beyond_its_budget(monkeypatch):
     sizes = []
     features = encoder.features
 
-    def record(tokens):
-        made = features(tokens)
+    def record(tokens, kind):
+        made = features(tokens, kind)
         sizes.append(made["input_ids"].numel())
         return made
 
     monkeypatch.setattr(encoder, "features", record)
     Forward(encoder, "float32", 48)(QUERIES, 0)
     assert len(sizes) > 1 and max(sizes) <= 48
+
+
+@pytest.mark.parametrize("budget", [40, 10_000])
+def test_the_gradient_of_queries_reaches_their_map_and_that_of_documents_does_not(budget):
+    encoder = encoders.small().with_query_map()
+    forward = Forward(encoder, "float32", budget)
+    weight = next(value for name, value in encoder.stack.named_parameters() if "query" in name)
+    for kind, reached in (("document", False), ("query", True)):
+        weight.grad = None
+        forward(QUERIES, 1, kind).sum().backward()
+        direct, weight.grad = weight.grad, None
+        forward.backward(QUERIES, 1, torch.ones(len(QUERIES), encoder.dimension), kind)
+        assert (weight.grad is not None) == (direct is not None) == reached
+    torch.testing.assert_close(weight.grad, direct, atol=1e-6, rtol=1e-4)
 
 
 def test_dropout_depends_on_the_seed_alone():

@@ -75,6 +75,25 @@ def test_the_gradient_is_that_of_a_dense_matrix_of_scores(loss, link):
     torch.testing.assert_close(found["0.table"], wanted, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("cache", [False, True])
+def test_points_go_through_the_map_of_queries_and_labels_do_not(cache):
+    encoder = encoder_of().with_query_map()
+    step = step_of(encoder, gradient_cache=cache)
+    value, found = gradients(step)
+    examples, rows = step.examples, step.sampler(0)
+    targets = torch.from_numpy(examples.targets[rows].toarray())
+    weights = 1 - torch.from_numpy(examples.filtered[rows].toarray()).float()
+    bare = [encoder(encoder.features(part), normalise=False) for part in (examples.points.take(rows), examples.labels)]
+    weight = encoder.stack[1].sub_modules["query"][0].linear.weight
+    points, labels = (torch.nn.functional.normalize(part) for part in (bare[0] @ weight.T, bare[1]))
+    dense = contrast(points @ labels.T, targets, weights, temperature=0.05, link="self").mean()
+    dense.backward()
+    assert value == pytest.approx(dense.item(), rel=1e-5)
+    name = next(name for name in found if "query" in name)
+    torch.testing.assert_close(found[name], weight.grad, atol=1e-6, rtol=1e-4)
+    assert found[name].abs().max() > 1e-4
+
+
 def test_the_gradient_cache_gives_the_gradient_of_one_pass():
     encoder = encoder_of("small")
     once = gradients(step_of(encoder, pack_tokens=64))
