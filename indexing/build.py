@@ -1,21 +1,25 @@
 """Writing an index folder: the lock, and the segments of documents it is made of.
 
 1. One process at a time: the folder is locked, and what killed processes left behind is swept away.
-2. The documents are read once, into the document store. A duplicate id shows before anything is encoded.
-3. The stored texts are encoded in chunks and added to the vectors; then their words become postings.
-4. All files are synced to disk under a temporary name, the folder gets its name, and the manifest is replaced.
-5. Only then does go what no longer counts.
+2. The documents are read once and written in segments, so that a build holds the vectors and words of one segment.
+3. The documents of a segment go into its document store. A duplicate id shows before they are encoded.
+4. The stored texts are encoded in chunks and added to the vectors; then their words become postings.
+5. All files are synced to disk under a temporary name, and the folder gets its name. A build that is interrupted can go
+   on after this: :mod:`retriever.indexing.unfinished`.
+6. When all segments are there, the manifest is replaced. Only then does go what no longer counts.
 
-Until step 4 is done, an index that was there before answers as before, whatever happens.
+Until step 6 is done, an index that was there before answers as before, whatever happens.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,13 +49,27 @@ from retriever.indexing.manifest import (
     records,
 )
 from retriever.indexing.postings import Postings
-from retriever.indexing.store import DocumentStore, write
+from retriever.indexing.store import DocumentStore, twice, write
+from retriever.indexing.unfinished import (
+    UNFINISHED,
+    Digest,
+    Piece,
+    Unfinished,
+    read_unfinished,
+    refuse_unfinished,
+    skip,
+    unlike_corpus,
+)
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
 CHUNK = 8_192  # documents encoded at a time
-LEFTOVER = re.compile(rf"\.?generation-(\d+)(\.tmp\d+)?|\.(?:{re.escape(MANIFEST)}|{re.escape(WRITER)})\.\d+\.partial")
+SEGMENT = 500_000  # documents of a segment, unless told otherwise: a gigabyte or two while it is built
+FEW = 10_000  # documents below which a segment that is not the first is searched exactly
+LEFTOVER = re.compile(
+    rf"\.?generation-(\d+)(\.tmp\d+)?|\.(?:{re.escape(MANIFEST)}|{re.escape(WRITER)}|{re.escape(UNFINISHED)})\.\d+\.partial"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +82,7 @@ class BuildOptions:
         b: Likewise.
         stemmer: Likewise.
         dtype: See :meth:`retriever.encoder.Encoder.encode`.
+        segment: Documents of a segment at most.
     """
 
     factory: str = "Flat"
@@ -71,6 +90,7 @@ class BuildOptions:
     b: float = 0.75
     stemmer: str = "porter"
     dtype: str = "auto"
+    segment: int = SEGMENT
 
 
 def build_folder(
@@ -82,30 +102,80 @@ def build_folder(
     model: str | Path | None = None,
     vectors: NDArray[np.float32] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
     check_settings(options.k1, options.b)
-    dense = DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)
-    analyzer = WordAnalyzer(options.stemmer)
-    with writing(folder, overwrite) as generation:
-        name = generation_name(generation)
-        with replacing(folder / name) as temporary:
-            count = write_segment(temporary, documents, encoder, dense, analyzer, options.dtype, progress, vectors)
-            files = records(temporary, name)
+    DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)  # refuses an unknown factory
+    if options.segment < 1:
+        raise DataError(f"A segment of {options.segment} documents holds none: give a size of at least 1.")
+    settings = json.dumps([encoder.fingerprint, asdict(options)])
+    begun = read_unfinished(folder) if resume else None
+    if begun is not None:
+        begun.check(folder, settings)
+    elif not overwrite:
+        refuse_unfinished(folder)
+    with writing(folder, overwrite or begun is not None, is_fresh=begun is None) as generation:
+        build = read_unfinished(folder) or Unfinished(settings=settings)
+        write_pieces(build, folder, documents, encoder, options, generation, vectors, progress)
+        files = {path: record for piece in build.pieces for path, record in piece.files.items()}
         manifest = Manifest(
             package=package_version(),
-            generation=generation,
+            generation=generation_of(folder / build.pieces[-1].segment.name),
             model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
             dimension=encoder.dimension,
             similarity=encoder.similarity,
             factory=options.factory,
-            documents=count,
+            documents=build.documents,
             bm25=Bm25Record(k1=options.k1, b=options.b, stemmer=options.stemmer),
-            segments=[SegmentRecord(name=name, documents=count, factory=options.factory)],
+            segments=[piece.segment for piece in build.pieces],
             files=files,
         )
         publish(folder, manifest)
+        (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def write_pieces(
+    build: Unfinished,
+    folder: Path,
+    documents: Iterable[Document],
+    encoder: Encoder,
+    options: BuildOptions,
+    generation: int,
+    vectors: NDArray[np.float32] | None,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Write the segments that a build does not have yet; ``generation`` is the first free number."""
+    analyzer, done = WordAnalyzer(options.stemmer), len(build.pieces)
+    place = -1
+    for place, part in enumerate(_parts(documents, options.segment)):
+        if place < done:
+            skip(folder, build.pieces[place], part)
+            continue
+        name, digest, first = generation_name(generation + place - done), Digest(), build.documents
+        earlier = [folder / piece.segment.name / DOCUMENTS for piece in build.pieces]
+        factory = options.factory
+        with replacing(folder / name) as temporary:
+            count = write(temporary / DOCUMENTS, digest(part))
+            _refuse_twice(temporary / DOCUMENTS, earlier)
+            own = None if vectors is None else vectors[first : first + count]
+            if own is not None and len(own) < count:
+                raise _unlike(first + len(own), first + count)
+            if place and count < FEW:
+                factory = "Flat"
+            dense = DenseIndex.empty(encoder.dimension, encoder.similarity, factory)
+            write_parts(temporary, encoder, dense, analyzer, options.dtype, progress, own)
+            files = records(temporary, name)
+        segment = SegmentRecord(name=name, documents=count, factory=factory)
+        build.pieces.append(Piece(segment=segment, digest=digest.hexdigest(), files=files))
+        build.save(folder)
+    if vectors is not None and len(vectors) != build.documents:
+        raise _unlike(len(vectors), build.documents)
+    if place + 1 < done:
+        raise unlike_corpus(folder)
+    if not build.pieces:
+        raise DataError("There is no document to index: give a corpus with text in it.")
 
 
 def write_segment(
@@ -116,24 +186,36 @@ def write_segment(
     analyzer: WordAnalyzer,
     dtype: str,
     progress: Callable[[int], None] | None = None,
-    vectors: NDArray[np.float32] | None = None,
 ) -> int:
     """Write documents, their vectors and their postings into an empty folder.
-
-    Documents are encoded unless their ``vectors`` (N, D) are given.
 
     Returns:
         How many documents there are.
 
     Raises:
-        DataError: There is none, an id occurs twice, a vector is not finite, or vectors that are given are too few or
-            too many.
+        DataError: There is none, an id occurs twice, or a vector is not finite.
     """
     count = write(folder / DOCUMENTS, documents)
     if not count:
         raise DataError("There is no document to index: give a corpus with text in it.")
-    if vectors is not None and len(vectors) != count:
-        raise DataError(f"There are {len(vectors):,} vectors for {count:,} documents: give those of the same corpus.")
+    write_parts(folder, encoder, dense, analyzer, dtype, progress)
+    return count
+
+
+def write_parts(
+    folder: Path,
+    encoder: Encoder,
+    dense: DenseIndex,
+    analyzer: WordAnalyzer,
+    dtype: str,
+    progress: Callable[[int], None] | None = None,
+    vectors: NDArray[np.float32] | None = None,
+) -> None:
+    """Write vectors and postings beside the documents of a folder; ``vectors`` (N, D) if they are encoded already.
+
+    Raises:
+        DataError: A vector is not finite.
+    """
     store = DocumentStore(folder / DOCUMENTS)
     try:
         for number, chunk in enumerate(store.chunks(CHUNK)):
@@ -147,16 +229,43 @@ def write_segment(
         Postings.build(map(analyzer, texts_again)).save(folder / POSTINGS)
     finally:
         store.close()
-    return count
+
+
+def _refuse_twice(added: Path, earlier: Sequence[Path]) -> None:
+    """See that no id of one document store is in earlier ones."""
+    store = DocumentStore(added)
+    others = [DocumentStore(path) for path in earlier]
+    try:
+        for chunk in store.chunks(CHUNK) if others else ():
+            ids = [document.id for document in chunk]
+            for other in others:
+                found = np.flatnonzero(other.find(ids) >= 0)
+                if len(found):
+                    raise twice(ids[found[0]])
+    finally:
+        for one in (store, *others):
+            one.close()
+
+
+def _parts(documents: Iterable[Document], size: int) -> Iterator[Iterator[Document]]:
+    """Documents in turns of ``size``, each of which must be read before the next one is asked for."""
+    rest = iter(documents)
+    for first in rest:
+        yield chain([first], islice(rest, size - 1))
+
+
+def _unlike(vectors: int, documents: int) -> DataError:
+    return DataError(f"There are {vectors:,} vectors for {documents:,} documents: give those of the same corpus.")
 
 
 @contextmanager
-def writing(folder: Path, overwrite: bool) -> Iterator[int]:
+def writing(folder: Path, overwrite: bool, *, is_fresh: bool = False) -> Iterator[int]:
     """Lock an index folder for a change and sweep it before and after.
 
     Args:
         folder: The index folder; it is made if it does not exist.
         overwrite: Whether an index may be there already.
+        is_fresh: Whether an unfinished build is thrown away.
 
     Yields:
         The number of the new generation. If its manifest is not published, the folder ends as it was.
@@ -172,9 +281,11 @@ def writing(folder: Path, overwrite: bool) -> Iterator[int]:
     try:
         with locked(folder):
             _check_writable(folder, overwrite)
+            if is_fresh:
+                (folder / UNFINISHED).unlink(missing_ok=True)
             known = _sweep(folder)
             try:
-                yield 1 + max([known, *map(_generation, folder.iterdir())])
+                yield 1 + max([known, *map(generation_of, folder.iterdir())])
             finally:
                 _sweep(folder)
     finally:
@@ -187,12 +298,14 @@ def _check_writable(folder: Path, overwrite: bool) -> None:
     if MANIFEST in names:
         if not overwrite:
             raise OutputError(f"The index {folder} exists already: choose another folder or pass --overwrite.")
-    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name) and name != WRITER):
+    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name) and name not in (WRITER, UNFINISHED)):
         raise OutputError(f"{folder} is no index and holds other files ({others[0]}): choose another folder.")
 
 
 def _sweep(folder: Path) -> int:
-    """Remove what no manifest names. A damaged manifest might name anything: then nothing is removed.
+    """Remove what neither the manifest nor an unfinished build names.
+
+    A damaged manifest might name anything: then nothing is removed.
 
     Returns:
         The generation of the manifest, 0 without one.
@@ -204,6 +317,11 @@ def _sweep(folder: Path) -> int:
         except IndexFolderError:
             return 0
         counting, generation = {Path(file).parts[0] for file in manifest.files}, manifest.generation
+    build = read_unfinished(folder)
+    pieces = {piece.segment.name for piece in build.pieces} if build else set()
+    if pieces & counting or not pieces:  # it is finished, or never began
+        (folder / UNFINISHED).unlink(missing_ok=True)
+    counting |= pieces
     for path in folder.iterdir():
         if LEFTOVER.fullmatch(path.name) and path.name not in counting:
             if path.is_dir():
@@ -213,7 +331,7 @@ def _sweep(folder: Path) -> int:
     return generation
 
 
-def _generation(path: Path) -> int:
+def generation_of(path: Path) -> int:
     """The number of a generation folder, 0 of anything else."""
     match = LEFTOVER.fullmatch(path.name)
     return int(match[1] or 0) if match else 0

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.files import replacing
-from retriever.indexing.build import CHUNK, write_segment, writing
+from retriever.indexing.build import CHUNK, FEW, write_segment, writing
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.manifest import (
     DELETED,
@@ -41,7 +41,6 @@ from retriever.indexing.view import Mask, View
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
-FEW = 10_000  # documents below which a segment is searched exactly
 RATIO = 4  # a segment is joined with the next one unless it is more than so many times larger
 
 

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import IndexFolderError
 from retriever.indexing import changes
-from retriever.indexing.build import BuildOptions, build_folder
+from retriever.indexing.build import SEGMENT, BuildOptions, build_folder
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion, check_method, shares
 from retriever.indexing.manifest import MANIFEST, FusionRecord, Manifest, find_model, read_manifest
+from retriever.indexing.model import checked, load, opener
 from retriever.indexing.ranking import NO_HIT, Ranking
 from retriever.indexing.repair import Repaired, repair
 from retriever.indexing.searching import Hit, Mode, hits, parts, rank
@@ -55,7 +55,7 @@ class Index:
         self._encoding, self._looking = threading.Lock(), threading.Lock()
         self._stamp = _stamp(folder)
         self._view = View.open(folder)
-        self._encoder = None if encoder is None else _checked(encoder, self._view.manifest, folder)
+        self._encoder = None if encoder is None else checked(encoder, self._view.manifest, folder)
 
     @classmethod
     def build(
@@ -71,7 +71,9 @@ class Index:
         dtype: str = "auto",
         model: str | Path | None = None,
         vectors: NDArray[np.float32] | None = None,
+        segment: int = SEGMENT,
         overwrite: bool = False,
+        resume: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Index:
         """Build an index of a corpus and open it.
@@ -89,7 +91,10 @@ class Index:
             model: Where to load the encoder from again, if that is not its own path: the name of a hub model.
             vectors: Vectors (N, D) of the documents, in their order, if they are encoded already: see
                 :func:`retriever.encoder.export.open_vectors`.
+            segment: Documents written at a time: memory must hold the vectors and words of so many, and what an
+                interrupted build has written can be gone on with. Segments are joined by :meth:`compact`.
             overwrite: Replace an index that is there already; it answers until the new one is complete.
+            resume: Go on with an interrupted build of the same corpus, model and options, if there is one.
             progress: Called with the number of documents just encoded.
 
         Returns:
@@ -99,9 +104,9 @@ class Index:
             DataError: The corpus is empty, an id occurs twice, a vector is not finite, the number of vectors is not
                 that of the documents, or k1 or b is out of range.
             IndexFolderError: The factory is unknown, or the documents are too few for it.
-            OutputError: The folder exists already or cannot be written.
+            OutputError: The folder exists already, holds an unfinished build, or cannot be written.
         """
-        options = BuildOptions(factory, k1, b, stemmer, dtype)
+        options = BuildOptions(factory, k1, b, stemmer, dtype, segment)
         build_folder(
             encoder,
             corpus,
@@ -110,6 +115,7 @@ class Index:
             model=model,
             vectors=vectors,
             overwrite=overwrite,
+            resume=resume,
             progress=progress,
         )
         return cls.open(path, encoder)
@@ -129,7 +135,7 @@ class Index:
         """
         folder = Path(path)
         read_manifest(folder)
-        return cls(folder, _load(model) if isinstance(model, (str, Path)) else model)
+        return cls(folder, load(model) if isinstance(model, (str, Path)) else model)
 
     @property
     def manifest(self) -> Manifest:
@@ -304,7 +310,7 @@ class Index:
             IndexFolderError: There is no index, its manifest is damaged, or another model built it.
             ModelError: There is no such model, and it is needed.
         """
-        return damage(Path(path), _opener(Path(path), model)() if sample else None, sample)
+        return damage(Path(path), opener(Path(path), model)() if sample else None, sample)
 
     @staticmethod
     def repair(path: str | Path, model: str | Path | Encoder | None = None, sample: int = 0) -> Repaired:
@@ -324,7 +330,7 @@ class Index:
             ModelError: There is no such model, and it is needed.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        return repair(Path(path), _opener(Path(path), model), sample)
+        return repair(Path(path), opener(Path(path), model), sample)
 
     def close(self) -> None:
         """Close the files; the index cannot be searched any more."""
@@ -348,7 +354,7 @@ class Index:
             if stamp != self._stamp:
                 view = View.open(self.folder, self._view)
                 if self._encoder is not None:
-                    _checked(self._encoder, view.manifest, self.folder)
+                    checked(self._encoder, view.manifest, self.folder)
                 self._view, self._stamp = view, stamp
             return self._view
 
@@ -360,30 +366,8 @@ class Index:
     def _open_encoder(self) -> Encoder:
         if self._encoder is None:
             manifest = self.manifest
-            self._encoder = _checked(_load(find_model(manifest.model, self.folder)), manifest, self.folder)
+            self._encoder = checked(load(find_model(manifest.model, self.folder)), manifest, self.folder)
         return self._encoder
-
-
-def _checked(encoder: Encoder, manifest: Manifest, folder: Path) -> Encoder:
-    """The encoder, if it is the one that built the index."""
-    if encoder.fingerprint != manifest.model.fingerprint:
-        built_by = manifest.model.path or "one that was not saved"
-        raise IndexFolderError(
-            f"The index {folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
-            "open it with that model, or build it again."
-        )
-    return encoder
-
-
-def _opener(folder: Path, model: str | Path | Encoder | None) -> Callable[[], Encoder]:
-    """What opens the model of an index."""
-
-    def opened() -> Encoder:
-        manifest = read_manifest(folder)
-        found = find_model(manifest.model, folder) if model is None else model
-        return _checked(_load(found) if isinstance(found, (str, Path)) else found, manifest, folder)
-
-    return opened
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:
@@ -393,10 +377,3 @@ def _stamp(folder: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _load(model: str | Path) -> Encoder:
-    """Load an encoder; importing it takes seconds, which a search for words need not spend."""
-    from retriever.encoder.encoder import Encoder
-
-    return Encoder.load(model)

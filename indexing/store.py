@@ -70,7 +70,7 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
         finally:
             connection.close()
     except sqlite3.IntegrityError as error:
-        raise DataError(f"The id {last.id!r} occurs twice in the corpus: give every document its own id.") from error
+        raise twice(last.id) from error
     except UnicodeEncodeError as error:
         raise DataError(f"Document {last.id!r} holds half a character ({error.reason}): mend its text.") from error
     except sqlite3.OperationalError as error:
@@ -173,6 +173,11 @@ class DocumentStore:
 
     def _damaged(self, reason: object) -> IndexFolderError:
         return IndexFolderError(f"The documents {self.path} are missing or damaged ({reason}): build the index again.")
+
+
+def twice(name: str) -> DataError:
+    """The error that says that two documents have the same id."""
+    return DataError(f"The id {name!r} occurs twice in the corpus: give every document its own id.")
 
 
 def _metadata(document: Document) -> str:

@@ -27,7 +27,11 @@ def build(
     k1: Annotated[float, typer.Option(help="BM25: saturation of repeated words.")] = 1.5,
     b: Annotated[float, typer.Option(help="BM25: discount of long documents.")] = 0.75,
     stemmer: Annotated[str, typer.Option(help="BM25: a Snowball algorithm, or none.")] = "porter",
+    segment_size: Annotated[
+        int, typer.Option(min=1, help="Documents written at a time: memory holds so many, and --resume loses no more.")
+    ] = 500_000,
     overwrite: options.Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
     text_field: options.TextField = None,
     title_field: options.TitleField = None,
     id_field: options.IdField = None,
@@ -52,21 +56,26 @@ def build(
     reporter = RichReporter(quiet or json)
     corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
     encoder = Encoder.load(model, device)
-    with reporter.stage("index") as advance:
-        index = Index.build(
-            encoder,
-            corpus,
-            output,
-            factory=factory,
-            k1=k1,
-            b=b,
-            stemmer=stemmer,
-            dtype=dtype,
-            model=model,
-            vectors=None if vectors is None else open_vectors(vectors, encoder, corpus),
-            overwrite=overwrite,
-            progress=advance,
-        )
+    try:
+        with reporter.stage("index") as advance:
+            index = Index.build(
+                encoder,
+                corpus,
+                output,
+                factory=factory,
+                k1=k1,
+                b=b,
+                stemmer=stemmer,
+                dtype=dtype,
+                model=model,
+                vectors=None if vectors is None else open_vectors(vectors, encoder, corpus),
+                segment=segment_size,
+                overwrite=overwrite,
+                resume=resume,
+                progress=advance,
+            )
+    except KeyboardInterrupt as stop:
+        raise _how_to_go_on(output, stop) from None
     options.note_counts(corpus, encoder, reporter)
     if json:
         print_json(index.info())
@@ -175,6 +184,16 @@ def verify(
         typer.echo(f"{index} is whole.")
     elif not repair:
         print_json({"index": str(index), "whole": True})
+
+
+def _how_to_go_on(index: Path, stop: KeyboardInterrupt) -> KeyboardInterrupt:
+    """What to say after Ctrl-C during a build: how to go on, if something is done already."""
+    from retriever.indexing.unfinished import read_unfinished
+
+    build = read_unfinished(index)
+    if build is None or not build.pieces:
+        return stop
+    return KeyboardInterrupt(f"Stopped; {build.documents:,} documents are done. Go on: {options.resume_command()}")
 
 
 def _tell(facts: dict[str, Any], json: bool) -> None:

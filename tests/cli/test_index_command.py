@@ -71,6 +71,39 @@ def test_compacting_frees_the_space_of_the_deleted(folder):
     assert "is whole" in call("index", "verify", folder / "index")[0]
 
 
+def test_an_interrupted_build_goes_on(folder, monkeypatch):
+    build = [
+        "index",
+        "build",
+        folder / "model",
+        folder / "notes.jsonl",
+        "-o",
+        folder / "new",
+        "--segment-size",
+        1,
+        "-q",
+    ]
+    encode, encoded = Encoder.encode, []
+
+    def stop(self, texts, *arguments, **options):
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+        encoded.extend(texts)
+        return encode(self, texts, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode", stop)
+        _, err = call(*build, code=130)
+    assert "Stopped; 2 documents are done. Go on: retriever" in err
+    assert "--resume" in err
+    _, err = call(*build, code=2)
+    assert "An unfinished build with 2 documents is in" in err
+    call(*build, "--resume")
+    info = json.loads(call("index", "info", folder / "new", "--json")[0])
+    assert (info["documents"], info["segments"]) == (3, 3)
+    assert found(folder, "heron") == ["a", "b"]
+
+
 def test_damage_is_told_and_mended(folder):
     index, first = folder / "index", folder / "index" / "generation-000001"
     assert json.loads(call("index", "verify", index, "--sample", 3, "--json")[0]) == {

@@ -1,0 +1,141 @@
+"""What a build has finished before it was interrupted.
+
+1. A build writes its documents in segments, each a generation of its own. When one is whole on disk,
+   ``unfinished.json`` in the index folder takes up its name, its files, and a digest of the documents it was made of.
+2. A build that goes on reads the corpus from the start again. As long as the documents have the digests that are noted,
+   nothing is written or encoded; then it continues with the next segment.
+3. When the manifest names all segments, the file goes.
+
+A build that goes on must have the same model, options and corpus as the one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from retriever.data.document import Document
+from retriever.errors import DataError, OutputError
+from retriever.files import write_atomically
+from retriever.indexing.manifest import FileRecord, SegmentRecord
+
+UNFINISHED = "unfinished.json"
+
+
+class Piece(BaseModel):
+    """A segment that is whole."""
+
+    segment: SegmentRecord
+    digest: str
+    files: dict[str, FileRecord]
+
+
+class Unfinished(BaseModel):
+    """A build.
+
+    Attributes:
+        settings: What decides its bytes: the fingerprint of the model, and the options, as text.
+        pieces: Its segments so far.
+    """
+
+    settings: str
+    pieces: list[Piece] = []
+
+    @property
+    def documents(self) -> int:
+        """How many documents are in the segments."""
+        return sum(piece.segment.documents for piece in self.pieces)
+
+    def save(self, folder: Path) -> None:
+        """Note it in an index folder."""
+        write_atomically(folder / UNFINISHED, self.model_dump_json(indent=2) + "\n")
+
+    def check(self, folder: Path, settings: str) -> None:
+        """See that a build with these settings may go on with it.
+
+        Raises:
+            OutputError: It has other settings.
+        """
+        if self.settings != settings:
+            raise OutputError(
+                f"The unfinished build in {folder} has another model or other options: give the same ones, or pass "
+                "--overwrite to start anew."
+            )
+
+
+class Digest:
+    """Documents on their way, of which a digest is taken."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def __call__(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents."""
+        for document in documents:
+            for part in (document.id, document.title, document.text, repr(dict(document.metadata))):
+                content = part.encode("utf-8", "surrogatepass")
+                self._hash.update(len(content).to_bytes(8, "little") + content)
+            yield document
+
+    def hexdigest(self) -> str:
+        """The digest of what has passed so far."""
+        return self._hash.hexdigest()
+
+
+def read_unfinished(folder: Path) -> Unfinished | None:
+    """The unfinished build of an index folder, up to the first segment of which a file is missing; None without one."""
+    try:
+        build = Unfinished.model_validate_json((folder / UNFINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or none that could be gone on with
+        return None
+    whole = []
+    for piece in build.pieces:
+        if not all(_is_whole(folder / path, record) for path, record in piece.files.items()):
+            break
+        whole.append(piece)
+    return build.model_copy(update={"pieces": whole})
+
+
+def skip(folder: Path, piece: Piece, documents: Iterator[Document]) -> None:
+    """Read the documents of a segment that is whole.
+
+    Raises:
+        DataError: They are others.
+    """
+    digest, count = Digest(), 0
+    for count, _ in enumerate(digest(documents), start=1):  # noqa: B007 — counted
+        pass
+    if (count, digest.hexdigest()) != (piece.segment.documents, piece.digest):
+        raise unlike_corpus(folder)
+
+
+def unlike_corpus(folder: Path) -> DataError:
+    """The error that says that a build does not go on with its own corpus."""
+    return DataError(
+        f"The corpus is not the one that the unfinished build in {folder} was made of: give that one, or pass "
+        "--overwrite to start anew."
+    )
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Keep an unfinished build from being thrown away by accident.
+
+    Raises:
+        OutputError: There is one.
+    """
+    build = read_unfinished(folder)
+    if build is not None and build.pieces:
+        raise OutputError(
+            f"An unfinished build with {build.documents:,} documents is in {folder}: pass --resume to go on with it, "
+            "or --overwrite to start anew."
+        )
+
+
+def _is_whole(path: Path, record: FileRecord) -> bool:
+    try:
+        return path.stat().st_size == record.bytes
+    except OSError:
+        return False
