@@ -4,7 +4,8 @@
    the labels it has.
 2. Where documents and labels are the same things (products that go with products), a filter pair (point, label) says
    that the label is the point itself or gives the answer away. Evaluation takes it out of the predictions.
-3. Points are held out of the training part for validation, at random; the test part selects nothing.
+3. Points are held out of the training part for validation, at random, but not the one of two near copies without the
+   other: a score on texts that are half known says little of new ones. The test part selects nothing.
 4. Labels with the same text can be made one. The merged label has the targets of all, each with its highest relevance;
    a filter pair on what has become a target is dropped.
 """
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from retriever.data.near_copies import groups_of_copies
 from retriever.errors import DataError
 
 Pairs = NDArray[np.int64]
@@ -165,7 +167,8 @@ def split_validation(points: XmcPoints, share: float = 0.1, seed: int = 0) -> tu
 
     Args:
         points: The training points.
-        share: Which share of the points to hold out, between 0 and 1; at least one point is.
+        share: Which share of the points to hold out, between 0 and 1; at least one point is. Groups of near copies
+            (:mod:`retriever.data.near_copies`) are held out whole, unless they are more than a tenth of that.
         seed: Decides which.
 
     Returns:
@@ -180,8 +183,15 @@ def split_validation(points: XmcPoints, share: float = 0.1, seed: int = 0) -> tu
             f"A share of {share} of {len(points):,} training points cannot be held out: give a share between 0 and 1 "
             "that leaves points on both sides."
         )
-    order = np.random.default_rng(seed).permutation(len(points))
-    return points.take(np.sort(order[held:])), points.take(np.sort(order[:held]))
+    groups = _separable(groups_of_copies(points.texts), max(held // 10, 1))
+    order = np.random.default_rng(seed).permutation(groups.max() + 1)
+    sizes = np.bincount(groups)[order]
+    chosen = np.zeros(len(sizes), bool)
+    left = held
+    for place, size in enumerate(sizes):
+        if size <= left:
+            chosen[order[place]], left = True, left - size
+    return points.take(np.flatnonzero(~chosen[groups])), points.take(np.flatnonzero(chosen[groups]))
 
 
 def deduplicate_labels(dataset: XmcDataset) -> XmcDataset:
@@ -230,6 +240,14 @@ def holds(targets: csr_matrix, rows: NDArray[np.int64], labels: NDArray[np.int64
     points = np.repeat(np.arange(targets.shape[0], dtype=np.int64), np.diff(targets.indptr))
     held: NDArray[np.bool_] = np.isin(rows * width + labels, points * width + targets.indices) & (labels >= 0)
     return held
+
+
+def _separable(groups: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """The groups (N,) again, but the members of those of more than ``limit`` each alone; numbered by first members."""
+    alone = np.bincount(groups)[groups] > limit
+    apart = np.where(alone, len(groups) + np.arange(len(groups)), groups)
+    _, first, place = np.unique(apart, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[place].astype(np.int64)
 
 
 def _merged(points: XmcPoints, merged_to: NDArray[np.int64], labels: int) -> XmcPoints:
