@@ -65,7 +65,8 @@ def read_keys(path: Path | None, environment: Mapping[str, str]) -> tuple[Key, .
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ServerError(f"Cannot read the keys {path}: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise ServerError(f"Cannot read the keys {path}: {reason}.") from error
     for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].split()
         if words and len(words) != 2:

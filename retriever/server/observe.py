@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import re
-import secrets
 import time
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retriever.server.errors import RefusedError, unexpected
@@ -33,6 +32,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _RECORD = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime", "taskName"}
 
@@ -61,10 +61,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = scope["request_id"]
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                message["headers"] = [*message["headers"], (b"x-request-id", scope["request_id"].encode()), *_HEADERS]
             await send(message)
 
         try:
@@ -81,6 +78,8 @@ class Observe:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "ANY"
         self._metrics.request(method, route, status, seconds)
+        if not logger.isEnabledFor(logging.INFO):
+            return
         facts = {
             "request_id": scope["request_id"],
             "method": method,
@@ -112,4 +111,4 @@ class JsonLines(logging.Formatter):
 
 def _request_id(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode("ascii") if _PLAIN.fullmatch(given) else secrets.token_hex(8)
+    return given.decode("ascii") if _PLAIN.fullmatch(given) else f"{random.getrandbits(64):016x}"

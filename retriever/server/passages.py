@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
@@ -36,7 +36,7 @@ class Piece:
     match: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class _Span:
     start: int
     stop: int
@@ -71,14 +71,27 @@ class Passages:
         """Where words with a stem of the query stand, rising; those of scripts without blanks may overlap."""
         stem = self._analyzer.stem
         found = {word: key for word in set(self._analyzer.words(text)) if (key := stem(word)) in self._stems}
-        if not found:
-            return []
-        form = "|".join(
-            re.escape(word) if _UNSPACED.match(word) else rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
-            for word in sorted(found, key=len, reverse=True)
-        )
-        matches = re.finditer(f"(?=({form}))", text, re.IGNORECASE)
-        return [_Span(*match.span(1), found.get(match[1].lower(), "")) for match in matches]
+        lower = _lower(text)
+        return sorted(_Span(at, at + len(word), found[word]) for word in found for at in _places(word, lower))
+
+
+def _lower(text: str) -> str:
+    """A text in lower case, character by character, so that all stay where they are."""
+    lower = text.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(small if len(small := character.lower()) == 1 else character for character in text)
+
+
+def _places(word: str, text: str) -> Iterator[int]:
+    """Where a word begins in a text, as a whole word unless it is of a script without blanks."""
+    is_part = _UNSPACED.match(word) is not None
+    at = text.find(word)
+    while at >= 0:
+        stop = at + len(word)
+        if is_part or not (text[at - 1 : at].isalnum() or text[stop : stop + 1].isalnum()):
+            yield at
+        at = text.find(word, at + 1)
 
 
 def _window(spans: Sequence[_Span], end: int, length: int) -> tuple[int, int]:

@@ -108,10 +108,13 @@ def open_service(
         ModelError: There is no such model.
         DataError: The labels cannot be read.
     """
-    has_index = (folder / MANIFEST).exists() or labels is not None or (folder.is_dir() and model is None)
+    has_index = (folder / MANIFEST).exists() or labels is not None
     labels = labels if has_index else folder
-    if labels is not None and not has_index and model is None:
-        raise ServerError(f"{folder} is no index folder, and labels need a model: give one with --model.")
+    if not has_index and model is None:
+        raise ServerError(
+            f"{folder} holds no index, and labels need a model: build an index with `retriever index build`, or give "
+            "--model."
+        )
     if memory and labels is None:
         raise ServerError("A memory belongs to labels: give them with --labels, or leave --memory out.")
     given = None if model is None else Encoder.load(model, device)

@@ -69,7 +69,7 @@ class State:
         return self.service.labels
 
 
-def _state(request: Request) -> State:
+async def _state(request: Request) -> State:  # not in a thread, where FastAPI would run a plain function
     state: State = request.app.state.retriever
     return state
 

@@ -97,7 +97,7 @@ def test_what_was_acknowledged_survives_kill_9_in_the_middle_of_changes(index, e
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["{tmp}/nowhere"], "is no index folder, and labels need a model"),
+        (["{tmp}/nowhere"], "holds no index, and labels need a model"),
         (["{tmp}"], "holds no index"),
         (["{tmp}/nowhere", "--model", "{tmp}/no-model"], "no-model"),
         (["{index}", "--model", "{tmp}/no-model"], "no-model"),

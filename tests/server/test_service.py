@@ -62,7 +62,9 @@ def test_a_file_of_labels_has_no_points_to_remember(tmp_path, encoder):
 def test_mistakes_are_told(tmp_path, index):
     with pytest.raises(ServerError, match="labels need a model"):
         open_service(tmp_path / "tags.txt")
-    with pytest.raises(IndexFolderError, match="holds no index"):
+    with pytest.raises(ServerError, match="holds no index, and labels need a model"):
         open_service(tmp_path)
+    with pytest.raises(IndexFolderError, match="holds no index"):
+        open_service(tmp_path, labels=tmp_path)
     with pytest.raises(ServerError, match="A memory belongs to labels"):
         open_service(index.folder, memory=True)

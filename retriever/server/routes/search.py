@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -79,8 +78,8 @@ def _hit(found: Found, passages: Passages | None, with_text: bool) -> dict[str, 
     if with_text:
         answer["text"] = hit.text
     if passages is not None:
-        answer["passage"] = [asdict(piece) for piece in passages.of(hit.text)]
-        answer["heading"] = [asdict(piece) for piece in passages.whole(hit.title)]
+        answer["passage"] = passages.of(hit.text)
+        answer["heading"] = passages.whole(hit.title)
     return {**answer, "metadata": hit.metadata}
 
 
