@@ -20,7 +20,7 @@ from retriever.server.batcher import Batcher
 from retriever.server.guard import Guard
 from retriever.server.metrics import Metrics
 from retriever.server.observe import Observe
-from retriever.server.routes import about, documents, embeddings, predict, search
+from retriever.server.routes import about, documents, embeddings, page, predict, search
 from retriever.server.service import Service
 from retriever.server.settings import Settings
 from retriever.server.state import State
@@ -64,7 +64,7 @@ def create_app(service: Service, options: Settings | None = None, threads: int =
         redoc_url=None,
         middleware=_middleware(options, metrics),
     )
-    for group in (search, documents, embeddings, predict, about):
+    for group in (search, documents, embeddings, predict, about, page):
         app.include_router(group.router)
     errors.install(app)
     return app

@@ -32,18 +32,36 @@ def encoder(tmp_path_factory) -> Encoder:
     return encoder
 
 
-@pytest.fixture
-def index(encoder, tmp_path) -> Index:
-    return Index.build(encoder, DOCUMENTS, tmp_path / "index")
-
-
-@pytest.fixture
-def service(encoder, index) -> Service:
+def _service(encoder, folder) -> Service:
     labels = XmcLabels(["power", "help"], ["battery charge", "manual reset buttons"])
+    index = Index.build(encoder, DOCUMENTS, folder)
     return Service("tiny", encoder, index, LabelIndex.build(encoder, labels))
+
+
+@pytest.fixture
+def service(encoder, tmp_path) -> Service:
+    """Served to one test, which may change it."""
+    return _service(encoder, tmp_path / "index")
+
+
+@pytest.fixture
+def index(service) -> Index:
+    return service.index
 
 
 @pytest.fixture
 def client(service):
     with serving(service) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shared_service(encoder, tmp_path_factory) -> Service:
+    """Served to all tests that only ask."""
+    return _service(encoder, tmp_path_factory.mktemp("shared") / "index")
+
+
+@pytest.fixture(scope="session")
+def shared(shared_service):
+    with serving(shared_service) as client:
         yield client

@@ -13,6 +13,11 @@ from server_app import listening, refusal, serving
 
 
 @pytest.fixture
+def client(shared):
+    return shared
+
+
+@pytest.fixture
 def official(service):
     with listening(service) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
         yield client

@@ -12,6 +12,11 @@ from retriever.indexing.index import Index
 from retriever.server.errors import without_folders
 
 
+@pytest.fixture
+def client(shared):
+    return shared
+
+
 @pytest.mark.parametrize(
     ("sentence", "told"),
     [

@@ -15,6 +15,11 @@ from retriever.server.settings import Settings
 JSON = {"content-type": "application/json"}
 
 
+@pytest.fixture
+def client(shared):
+    return shared
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::2]", "0.0.0.0"]
 )

@@ -14,6 +14,11 @@ from retriever.indexing.label_memory import LabelMemory
 from retriever.indexing.labels import LabelIndex
 
 
+@pytest.fixture
+def client(shared):
+    return shared
+
+
 def test_labels_are_those_of_the_library(client, service):
     texts = ["charge the battery", "reset by buttons"]
     answer = client.post("/predict", json={"inputs": texts, "k": 2}).json()

@@ -6,6 +6,16 @@ import pytest
 from server_app import refusal, serving
 
 
+@pytest.fixture
+def client(shared):
+    return shared
+
+
+@pytest.fixture
+def index(shared_service):
+    return shared_service.index
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
 def test_hits_are_those_of_the_library(client, index, mode):
     expected = index.search("reset the device", 3, mode)
