@@ -2,8 +2,9 @@
 
     python benchmarks/label_losses.py XMC_FOLDER … [--model MODEL …] [--seeds 3] [--rows NAME …] [--quick]
 
-1. Every row is the recipe `dexml-cpu` with one thing changed: the loss, the labels that a step sees, or tokens that
-   labels have beside their texts. All rows take the same number of steps of the same number of points.
+1. Every row is the recipe `dexml-cpu` with one thing changed: the loss, the labels that a step sees, the map of the
+   texts' vectors, or tokens that labels have beside their texts. All rows take the same number of steps of the same
+   number of points.
 2. The step is chosen on a tenth of the training points. All numbers are those of the test points.
 3. BM25 on the labels' texts, and the models of ``--model`` without training, stand beside them.
 4. The table has means over the seeds and the standard deviation of P@1. Below stand the differences of every row to the
@@ -63,6 +64,7 @@ ROWS = [
     Row("decoupled, labels of the batch", {"label_space.candidates": "batch"}),
     Row("softmax, labels of the batch", {"label_space.candidates": "batch", "label_space.loss": "softmax"}),
     Row("decoupled, shortlist", {"label_space.candidates": "shortlist", "label_space.refresh": 50}),
+    Row("decoupled, no map of queries", {"encoder.query_map": False}),
     Row("decoupled, labels' texts as points", {"label_space.augment": True}),
     Row("decoupled, a token a label", {"label_space.own": "label"}),
     Row("decoupled, a token a cluster", {"label_space.own": "cluster"}),
