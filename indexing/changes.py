@@ -101,8 +101,9 @@ def compact(folder: Path) -> None:
 
 def configure(folder: Path, **settings: BaseModel) -> None:
     """Change settings of an index, by their names in the manifest, and nothing else."""
-    with _changing(folder) as (view, generation):
-        publish(folder, view.manifest.model_copy(update={**settings, "generation": generation}))
+    read_manifest(folder)  # no index, no folder is made
+    with writing(folder, overwrite=True) as generation:
+        publish(folder, read_manifest(folder).model_copy(update={**settings, "generation": generation}))
 
 
 def _settle(folder: Path, generation: int) -> None:

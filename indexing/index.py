@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,16 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.indexing import changes
+from retriever.indexing.backend import State, address, is_milvus, open_state, stamp, writer
 from retriever.indexing.build import SEGMENT, BuildOptions, build_folder
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion, check_method, shares
-from retriever.indexing.manifest import MANIFEST, FusionRecord, Manifest, find_model, read_manifest
+from retriever.indexing.manifest import FusionRecord, Manifest, find_model, read_manifest
 from retriever.indexing.model import checked, load, opener
 from retriever.indexing.ranking import NO_HIT, Ranking
 from retriever.indexing.repair import Repaired, repair
 from retriever.indexing.searching import Hit, Mode, hits, parts, rank
 from retriever.indexing.verify import Fault, damage, refuse
-from retriever.indexing.view import View
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
@@ -53,8 +54,8 @@ class Index:
     def __init__(self, folder: Path, encoder: Encoder | None = None) -> None:
         self.folder = folder
         self._encoding, self._looking = threading.Lock(), threading.Lock()
-        self._stamp = _stamp(folder)
-        self._view = View.open(folder)
+        self._stamp = stamp(folder)
+        self._view = open_state(folder)
         self._encoder = None if encoder is None else checked(encoder, self._view.manifest, folder)
 
     @classmethod
@@ -72,6 +73,8 @@ class Index:
         model: str | Path | None = None,
         vectors: NDArray[np.float32] | None = None,
         segment: int = SEGMENT,
+        backend: str = "local",
+        uri: str | None = None,
         overwrite: bool = False,
         resume: bool = False,
         progress: Callable[[int], None] | None = None,
@@ -93,6 +96,8 @@ class Index:
                 :func:`retriever.encoder.export.open_vectors`.
             segment: Documents written at a time: memory must hold the vectors and words of so many, and what an
                 interrupted build has written can be gone on with. Segments are joined by :meth:`compact`.
+            backend: ``local``, or ``milvus`` to let Milvus hold the documents; the folder tells where they are.
+            uri: The address of Milvus: a file that ends in ``.db``, or ``http://host:19530``.
             overwrite: Replace an index that is there already; it answers until the new one is complete.
             resume: Go on with an interrupted build of the same corpus, model and options, if there is one.
             progress: Called with the number of documents just encoded.
@@ -107,7 +112,12 @@ class Index:
             OutputError: The folder exists already, holds an unfinished build, or cannot be written.
         """
         options = BuildOptions(factory, k1, b, stemmer, dtype, segment)
-        build_folder(
+        build = build_folder
+        if is_milvus(backend, uri):
+            from retriever.indexing import milvus_changes
+
+            build = partial(milvus_changes.build_folder, uri=address(uri or ""))
+        build(
             encoder,
             corpus,
             Path(path),
@@ -259,7 +269,7 @@ class Index:
             OutputError: Another process is writing the index, or the folder cannot be written.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
-        return changes.add(self.folder, self.encoder, corpus, dtype, progress)
+        return writer(self.folder).add(self.folder, self.encoder, corpus, dtype, progress)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete documents.
@@ -270,7 +280,7 @@ class Index:
         Raises:
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        return changes.delete(self.folder, ids)
+        return writer(self.folder).delete(self.folder, ids)
 
     def compact(self) -> None:
         """Join all that changes have left behind, without deleted documents; nothing is encoded again.
@@ -278,7 +288,25 @@ class Index:
         Raises:
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        changes.compact(self.folder)
+        writer(self.folder).compact(self.folder)
+
+    def move(self, path: str | Path, uri: str, *, factory: str = "Flat", overwrite: bool = False) -> None:
+        """Copy the index into Milvus with the vectors it holds; nothing is encoded again.
+
+        Args:
+            path: The index folder to write.
+            uri: The address of Milvus; see :meth:`build`.
+            factory: How Milvus searches: ``Flat`` (exact), ``auto`` or ``HNSW32``.
+            overwrite: Replace an index that is there already.
+
+        Raises:
+            DataError: Milvus holds the documents already, or cannot take one of them.
+            IndexFolderError: Milvus cannot be reached.
+            OutputError: The folder exists already or cannot be written.
+        """
+        from retriever.indexing import milvus_changes
+
+        milvus_changes.move(self._current(), Path(path), address(uri), factory=factory, overwrite=overwrite)
 
     def info(self) -> dict[str, Any]:
         """What the index holds, as plain types that `json.dumps` takes."""
@@ -347,15 +375,15 @@ class Index:
     ) -> None:
         self.close()
 
-    def _current(self) -> View:
+    def _current(self) -> State:
         """The state of the index now."""
         with self._looking:
-            stamp = _stamp(self.folder)
-            if stamp != self._stamp:
-                view = View.open(self.folder, self._view)
+            now = stamp(self.folder)
+            if now != self._stamp:
+                view = open_state(self.folder, self._view)
                 if self._encoder is not None:
                     checked(self._encoder, view.manifest, self.folder)
-                self._view, self._stamp = view, stamp
+                self._view, self._stamp = view, now
             return self._view
 
     def _encode(self, queries: Sequence[str]) -> NDArray[np.float32]:
@@ -368,12 +396,3 @@ class Index:
             manifest = self.manifest
             self._encoder = checked(load(find_model(manifest.model, self.folder)), manifest, self.folder)
         return self._encoder
-
-
-def _stamp(folder: Path) -> tuple[int, int, int] | None:
-    """What differs after every change of the manifest; None if it is not there."""
-    try:
-        status = (folder / MANIFEST).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -94,6 +94,26 @@ class SegmentRecord(BaseModel):
     deleted: str | None = None
 
 
+class MilvusRecord(BaseModel):
+    """Where the documents of an index are that Milvus holds.
+
+    Attributes:
+        uri: The address of Milvus.
+        collection: The collection.
+        words: The file that counts which words documents hold.
+        mean_length: Mean number of words a document when the index was built.
+        rows: The row of the next document.
+        fields: Names of the fields of the metadata.
+    """
+
+    uri: str
+    collection: str
+    words: str
+    mean_length: float
+    rows: int
+    fields: list[str]
+
+
 class Manifest(BaseModel):
     """What an index folder holds.
 
@@ -108,7 +128,8 @@ class Manifest(BaseModel):
         documents: How many there are, without the deleted.
         bm25: Settings of BM25.
         fusion: How a hybrid search fuses.
-        segments: Where the documents are, in the order in which they were added.
+        milvus: Where the documents are, if Milvus holds them.
+        segments: Where the documents are, in the order in which they were added, if they are in the folder.
         files: Path from the index folder → size and hash.
     """
 
@@ -122,6 +143,7 @@ class Manifest(BaseModel):
     documents: int
     bm25: Bm25Record
     fusion: FusionRecord = FusionRecord()
+    milvus: MilvusRecord | None = None
     segments: list[SegmentRecord]
     files: dict[str, FileRecord]
 

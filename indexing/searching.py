@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.errors import DataError
+from retriever.indexing.backend import Allowed, State
 from retriever.indexing.hybrid import Fusion, fuse, shares
 from retriever.indexing.ranking import NO_HIT, Ranking, depth
-from retriever.indexing.view import Mask, View
 
 Mode: TypeAlias = Literal["hybrid", "dense", "bm25"]
 Encode: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -42,14 +42,14 @@ class Hit:
 
 
 def rank(
-    view: View,
+    view: State,
     encode: Encode,
     queries: Sequence[str],
     k: int,
     mode: Mode,
     fusion: Fusion | None = None,
     weight: float | None = None,
-    allowed: Mask | None = None,
+    allowed: Allowed = None,
 ) -> Ranking:
     """Search; see :meth:`retriever.indexing.index.Index.search_batch`.
 
@@ -61,7 +61,7 @@ def rank(
         mode: ``hybrid``, ``dense`` or ``bm25``.
         fusion: How ``hybrid`` fuses.
         weight: Share of the vectors in ``hybrid``.
-        allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
+        allowed: Which documents may be hits, as the view tells it; all that are alive if not given.
 
     Returns:
         Rows and scores (Q, K).
@@ -83,7 +83,7 @@ def rank(
 
 
 def parts(
-    view: View, encode: Encode, queries: Sequence[str], k: int, allowed: Mask | None = None
+    view: State, encode: Encode, queries: Sequence[str], k: int, allowed: Allowed = None
 ) -> tuple[Ranking, Ranking]:
     """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words; see :func:`rank`."""
     _check_queries(queries)
@@ -92,7 +92,7 @@ def parts(
     return dense, view.bm25.search(queries, candidates, allowed)
 
 
-def hits(view: View, ranking: Ranking) -> list[list[Hit]]:
+def hits(view: State, ranking: Ranking) -> list[list[Hit]]:
     """The documents of a ranking, for each of its queries."""
     rows = np.unique(ranking.rows[ranking.rows != NO_HIT])
     documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))

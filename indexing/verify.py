@@ -105,7 +105,13 @@ def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None
         manifest: What it should hold.
         encoder: The model that built it, for the sample.
         sample: Documents of each segment to encode again.
+
+    Raises:
+        IndexFolderError: Milvus holds the documents, and something is wrong with them; or a sample is asked of it.
     """
+    if manifest.milvus is not None:
+        _check_milvus(folder, manifest, sample)
+        return []
     faults = []
     for segment in manifest.segments:
         found = list(_file_faults(folder, manifest, segment)) or list(_inner_faults(folder, manifest, segment))
@@ -113,6 +119,26 @@ def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None
             found = list(_vector_faults(folder, manifest, segment, encoder, sample))
         faults += found
     return faults or list(_whole_faults(folder, manifest))
+
+
+def _check_milvus(folder: Path, manifest: Manifest, sample: int) -> None:
+    """See that Milvus holds as many documents as the manifest tells; it looks after its files itself."""
+    from retriever.indexing.milvus_view import MilvusView
+
+    if sample:
+        raise IndexFolderError(f"Milvus holds the documents of the index {folder}: verify it without --sample.")
+    for name, file in manifest.files.items():
+        path = folder / name
+        if not path.exists() or sha256(path) != file.sha256:
+            raise IndexFolderError(f"The index file {path} is damaged: run `retriever index compact {folder}`.")
+    view = MilvusView.open(folder)
+    held = len(view.collection)
+    view.close()
+    if held != manifest.documents:
+        raise IndexFolderError(
+            f"Milvus holds {held:,} documents and the index {folder} counts {manifest.documents:,}: run "
+            f"`retriever index compact {folder}`."
+        )
 
 
 def _file_faults(folder: Path, manifest: Manifest, segment: SegmentRecord) -> Iterator[Fault]:

@@ -14,6 +14,11 @@ from retriever.errors import DataError, IndexFolderError
 app = typer.Typer(no_args_is_help=True, help="Build an index, change it, look at it, check it.")
 Folder = Annotated[Path, typer.Argument(help="The index folder.")]
 
+Backend = Annotated[str, typer.Option(help="local, or milvus: Milvus holds the documents.")]
+Uri = Annotated[
+    str | None, typer.Option(help="Of Milvus: a file that ends in .db, or http://host:19530. Token: MILVUS_TOKEN.")
+]
+
 
 @app.command("build")
 def build(
@@ -23,6 +28,8 @@ def build(
     vectors: Annotated[
         Path | None, typer.Option(help="What `retriever encode` wrote for this model and corpus: nothing is encoded.")
     ] = None,
+    backend: Backend = "local",
+    uri: Uri = None,
     factory: Annotated[str, typer.Option(help="Flat (exact), or another FAISS factory string.")] = "Flat",
     k1: Annotated[float, typer.Option(help="BM25: saturation of repeated words.")] = 1.5,
     b: Annotated[float, typer.Option(help="BM25: discount of long documents.")] = 0.75,
@@ -70,6 +77,8 @@ def build(
                 model=model,
                 vectors=None if vectors is None else open_vectors(vectors, encoder, corpus),
                 segment=segment_size,
+                backend=backend,
+                uri=uri,
                 overwrite=overwrite,
                 resume=resume,
                 progress=advance,
@@ -144,6 +153,27 @@ def compact(index: Folder, json: options.Json = False) -> None:
         before = opened.info()["bytes"]
         opened.compact()
         _tell({"documents": len(opened), "bytes": opened.info()["bytes"], "bytes_before": before}, json)
+
+
+@app.command("move")
+def move(
+    index: Folder,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The index folder to write.")],
+    uri: Annotated[str, typer.Option(help="Of Milvus: a file that ends in .db, or http://host:19530.")],
+    factory: Annotated[str, typer.Option(help="How Milvus searches: Flat (exact), auto or HNSW32.")] = "Flat",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Copy an index into Milvus with the vectors it holds, without encoding anything again.
+
+    retriever index move index --output big --uri http://localhost:19530
+    """
+    from retriever.indexing.index import Index
+
+    with Index.open(index) as opened:
+        opened.move(output, uri, factory=factory, overwrite=overwrite)
+    with Index.open(output) as moved:
+        _tell({"documents": len(moved), "index": str(output)}, json)
 
 
 @app.command("info")

@@ -1,0 +1,289 @@
+"""Building and changing an index whose documents Milvus holds.
+
+    manifest.json              as of a local index; it also tells the address and the collection
+    generation-000002/
+        words.npy              which words documents hold
+
+1. The folder stands where that of a local index would, and is small. Milvus holds texts, vectors and words; they stay
+   where they are when the folder is moved or copied.
+2. The corpus is read into a temporary store, so that an id that occurs twice shows before anything is encoded. A build
+   then fills a new collection and publishes the manifest; if it fails, it drops the collection.
+3. An addition replaces by id, document by document. One that is killed leaves a part of its documents in Milvus; the
+   same addition once more completes it, and no row is given twice.
+4. Compacting counts documents and words anew, from what Milvus holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.data.document import Document
+from retriever.data.words import WordAnalyzer
+from retriever.errors import DataError, RetrieverError
+from retriever.files import replacing
+from retriever.indexing.backend import State
+from retriever.indexing.bm25 import check_settings
+from retriever.indexing.build import BuildOptions, writing
+from retriever.indexing.manifest import (
+    MANIFEST,
+    Bm25Record,
+    Manifest,
+    MilvusRecord,
+    generation_name,
+    model_record,
+    package_version,
+    publish,
+    read_manifest,
+    records,
+)
+from retriever.indexing.milvus import Collection
+from retriever.indexing.milvus_view import MilvusView, unit
+from retriever.indexing.milvus_words import WordCounts
+from retriever.indexing.store import DocumentStore, write
+from retriever.indexing.view import View
+
+if TYPE_CHECKING:
+    from retriever.encoder.encoder import Encoder
+
+CHUNK = 2_048  # documents encoded and stored at a time
+WORDS = "words.npy"
+
+Source = Callable[[int, list[Document]], NDArray[np.float32]]
+"""First row and documents of a chunk → their vectors (N, D)."""
+
+
+@dataclass
+class _Change:
+    """What a change has made of an index so far."""
+
+    manifest: Manifest
+    record: MilvusRecord
+    collection: Collection
+    counts: WordCounts
+    documents: int
+    fields: set[str] = field(default_factory=set)
+
+
+def build_folder(
+    encoder: Encoder,
+    documents: Iterable[Document],
+    folder: Path,
+    options: BuildOptions,
+    *,
+    uri: str,
+    model: str | Path | None = None,
+    vectors: NDArray[np.float32] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Build an index in Milvus at ``uri``; see :meth:`retriever.indexing.index.Index.build`.
+
+    It cannot be resumed: what can be is :mod:`retriever.encoder.export`, whose vectors are then given.
+    """
+    if resume:
+        raise DataError("A build in Milvus cannot be resumed: make the vectors with `retriever encode`, which can.")
+    source = _encoding(encoder, options.dtype, progress) if vectors is None else _kept(vectors)
+    manifest = Manifest(
+        package=package_version(),
+        generation=0,
+        model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
+        dimension=encoder.dimension,
+        similarity=encoder.similarity,
+        factory=options.factory,
+        documents=0,
+        bm25=Bm25Record(k1=options.k1, b=options.b, stemmer=options.stemmer),
+        segments=[],
+        files={},
+    )
+    with _stored(documents) as store:
+        if vectors is not None and len(vectors) != len(store):
+            raise DataError(
+                f"There are {len(vectors):,} vectors for {len(store):,} documents: give those of the same corpus."
+            )
+        _fill(manifest, store, folder, uri, source, overwrite)
+
+
+def move(view: State, folder: Path, uri: str, *, factory: str = "Flat", overwrite: bool = False) -> None:
+    """Copy a local index into Milvus, with the vectors that it holds; nothing is encoded again.
+
+    Args:
+        view: The documents.
+        folder: The index folder to write, another than that of the view.
+        uri: The address of Milvus.
+        factory: How Milvus searches vectors; see :meth:`retriever.indexing.milvus.Collection.create`.
+        overwrite: Replace an index that is there already.
+
+    Raises:
+        DataError: Milvus holds the documents already.
+    """
+    if not isinstance(view, View):
+        raise DataError("Milvus holds the documents of this index already: back it up with Milvus' own tools.")
+    rows = np.flatnonzero(np.concatenate([*view.alive, np.empty(0, bool)]))
+
+    def source(first: int, documents: list[Document]) -> NDArray[np.float32]:
+        wanted = rows[first : first + len(documents)]
+        owners = np.searchsorted(view.starts, wanted, side="right") - 1
+        found = np.empty((len(wanted), view.manifest.dimension), np.float32)
+        for owner in np.unique(owners).tolist():
+            found[owners == owner] = view.segments[owner].dense.vectors(wanted[owners == owner] - view.starts[owner])
+        return found
+
+    new = {"generation": 0, "factory": factory, "documents": 0, "segments": [], "files": {}}
+    with _stored(document for chunk in view.chunks(CHUNK) for document in chunk) as store:
+        _fill(view.manifest.model_copy(update=new), store, folder, uri, source, overwrite)
+
+
+def add(
+    folder: Path,
+    encoder: Encoder,
+    documents: Iterable[Document],
+    dtype: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, int]:
+    """Add documents; see :meth:`retriever.indexing.index.Index.add`, and 3. of this module's header."""
+    with _stored(documents) as store, _changing(folder) as change:
+        first = change.record.rows
+        change.record = change.record.model_copy(update={"rows": first + len(store)})
+        publish(folder, change.manifest.model_copy(update={"milvus": change.record}))
+        change.counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
+        replaced = _put(change, store, first, _encoding(encoder, dtype, progress), is_new=False)
+        change.documents += len(store) - replaced
+        return len(store), replaced
+
+
+def delete(folder: Path, ids: Sequence[str]) -> list[str]:
+    """Delete documents; see :meth:`retriever.indexing.index.Index.delete`."""
+    with _changing(folder) as change:
+        wanted = list(dict.fromkeys(ids))
+        found = change.collection.find(wanted)
+        change.collection.delete(list(found))
+        change.counts.remove(document.content for _, document in found.values())
+        change.documents -= len(found)
+        return [name for name in wanted if name not in found]
+
+
+def compact(folder: Path) -> None:
+    """Count documents and words anew, from what Milvus holds."""
+    with _changing(folder) as change:
+        counts = WordCounts(change.counts.analyzer)
+        change.documents = 0
+        for document in change.collection:
+            counts.add([document.content])
+            change.documents += 1
+            change.fields |= document.metadata.keys()
+        change.counts = counts
+
+
+@contextmanager
+def _stored(documents: Iterable[Document]) -> Iterator[DocumentStore]:
+    """Documents in a store that is gone afterwards.
+
+    Raises:
+        DataError: There is none, or an id occurs twice.
+    """
+    with TemporaryDirectory(prefix="retriever-") as folder:
+        path = Path(folder) / "documents.sqlite"
+        if not write(path, documents):
+            raise DataError("There is no document to index: give a corpus with text in it.")
+        store = DocumentStore(path)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, source: Source, overwrite: bool) -> None:
+    """Put documents into a new collection, and publish an index of it."""
+    check_settings(manifest.bm25.k1, manifest.bm25.b)
+    counts = WordCounts(WordAnalyzer(manifest.bm25.stemmer))
+    with writing(folder, overwrite, is_fresh=overwrite) as generation:
+        old = read_manifest(folder).milvus if (folder / MANIFEST).exists() else None
+        length = counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
+        collection = Collection.create(
+            uri, folder.resolve().name, manifest.dimension, manifest.factory, manifest.model.fingerprint
+        )
+        try:
+            record = MilvusRecord(
+                uri=uri,
+                collection=collection.name,
+                words=f"{generation_name(generation)}/{WORDS}",
+                mean_length=length / len(store) or 1.0,
+                rows=len(store),
+                fields=[],
+            )
+            change = _Change(manifest, record, collection, counts, len(store))
+            _put(change, store, 0, source, is_new=True)
+            _publish(folder, change, generation)
+        except BaseException:
+            with suppress(RetrieverError):  # the first error is the one to tell
+                collection.drop()
+            raise
+        finally:
+            collection.close()
+        if old is not None:
+            Collection.open(old.uri, old.collection, None).drop()
+
+
+def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_new: bool) -> int:
+    """Send the documents of a store to Milvus, their words counted already; returns how many replaced another."""
+    replaced, bm25 = 0, change.manifest.bm25
+    for start in range(0, len(store), CHUNK):
+        chunk = store.get(range(start, min(start + CHUNK, len(store))))
+        vectors = unit(source(start, chunk), change.manifest.similarity)
+        if not is_new:
+            old = change.collection.find([document.id for document in chunk])
+            change.counts.remove(document.content for _, document in old.values())
+            replaced += len(old)
+        mean = change.record.mean_length
+        words = [change.counts.of_document(document.content, bm25.k1, bm25.b, mean) for document in chunk]
+        change.collection.put(chunk, first + start, vectors, words)
+        change.fields.update(*(document.metadata for document in chunk))
+    return replaced
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[_Change]:
+    """Lock an index, and publish what the block makes of it."""
+    read_manifest(folder)  # no index, no folder is made
+    with writing(folder, overwrite=True) as generation:
+        view = MilvusView.open(folder)
+        try:
+            change = _Change(
+                view.manifest, view.record, view.collection, view.counts, len(view), set(view.record.fields)
+            )
+            yield change
+            _publish(folder, change, generation)
+        finally:
+            view.close()
+
+
+def _publish(folder: Path, change: _Change, generation: int) -> None:
+    name = generation_name(generation)
+    with replacing(folder / name) as temporary:
+        change.counts.save(temporary / WORDS)
+        files = records(temporary, name)
+    new = {"words": f"{name}/{WORDS}", "fields": sorted(change.fields)}
+    record = change.record.model_copy(update=new)
+    told = {"generation": generation, "documents": change.documents, "files": files, "milvus": record}
+    publish(folder, change.manifest.model_copy(update={**told, "package": package_version()}))
+
+
+def _encoding(encoder: Encoder, dtype: str, progress: Callable[[int], None] | None) -> Source:
+    def source(_: int, documents: list[Document]) -> NDArray[np.float32]:
+        texts = [document.content for document in documents]
+        return encoder.encode(texts, "document", dtype=dtype, progress=progress)
+
+    return source
+
+
+def _kept(vectors: NDArray[np.float32]) -> Source:
+    return lambda first, documents: vectors[first : first + len(documents)]

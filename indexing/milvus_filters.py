@@ -1,0 +1,47 @@
+"""Filters in the language of Milvus, with the meaning that they have in :mod:`retriever.indexing.filters`.
+
+1. Comparisons of Milvus hold between values of one kind only, but ``!=`` holds between all, and where there is nothing:
+   so it becomes "less or greater".
+2. ``true`` and ``false`` are no numbers to Milvus: they are compared by name where 1 or 0 would meet the condition.
+3. Names and values are written as JSON texts, so that they cannot be read as anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Sequence
+
+from retriever.indexing.filters import Condition
+
+LARGEST = 1e308  # beyond it are numbers that no expression can name
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def expression(conditions: Sequence[Condition]) -> str | None:
+    """What documents that meet all conditions meet, in the language of Milvus; None without any condition."""
+    tests = [f"({' or '.join(_test(one.field, one.operator, value) for value in one.values)})" for one in conditions]
+    return " and ".join(tests) or None
+
+
+def _test(name: str, sign: str, value: str | float) -> str:
+    """One comparison. Numbers compare with numbers alone, texts with texts; ``!=`` needs the field."""
+    field = f"metadata[{json.dumps(name, ensure_ascii=False)}]"
+    if isinstance(value, float) and math.isnan(value):
+        return "row < 0"
+    told = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(max(min(value, LARGEST), -LARGEST))
+    if sign == "!=":
+        tests = [f"{field} < {told}", f"{field} > {told}"]
+    else:
+        tests = [f"{field} {'==' if sign == '=' else sign} {told}"]
+    if isinstance(value, float):  # true and false are the numbers 1 and 0
+        tests += [f"{field} == {word}" for word, one in (("true", 1), ("false", 0)) if COMPARE[sign](one, value)]
+    return f"({' or '.join(tests)})"

@@ -1,0 +1,49 @@
+"""Filters in the language of Milvus: what they look like, and that texts cannot break out of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from retriever.indexing.filters import Condition
+from retriever.indexing.milvus_filters import expression
+
+
+def told(*filters):
+    return expression([Condition.parse(text) for text in filters])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("year>=2020", '((metadata["year"] >= 2020.0))'),
+        ("year<2", '((metadata["year"] < 2.0 or metadata["year"] == true or metadata["year"] == false))'),
+        ("flag=true", '((metadata["flag"] == 1.0 or metadata["flag"] == true))'),
+        ("flag!=false", '((metadata["flag"] < 0.0 or metadata["flag"] > 0.0 or metadata["flag"] == true))'),
+        ("lang=en,de", '((metadata["lang"] == "en") or (metadata["lang"] == "de"))'),
+        ("author!=Ann", '((metadata["author"] < "Ann" or metadata["author"] > "Ann"))'),
+        ("year>inf", '((metadata["year"] > 1e+308))'),
+        ("year>=nan", "(row < 0)"),
+        ("größe=ß", '((metadata["größe"] == "ß"))'),
+    ],
+)
+def test_conditions(text, wanted):
+    assert told(text) == wanted
+
+
+def test_all_must_hold_and_none_is_none():
+    assert told("a=x", "b=y") == f"{told('a=x')} and {told('b=y')}"
+    assert expression([]) is None
+
+
+@pytest.mark.parametrize("evil", ['x" or row >= 0 or metadata["a"] == "', "x\\", 'x\\" or true', "x\n\t", "]"])
+def test_names_and_values_stay_texts(evil):
+    for condition in (Condition("a", "=", (evil,)), Condition(evil, "=", ("x",))):
+        text = expression([condition])
+        start, _, rest = text.partition("metadata[")
+        name, end = json.JSONDecoder().raw_decode(rest)
+        assert rest[end:].startswith("] == ")
+        value, stop = json.JSONDecoder().raw_decode(rest[end + 5 :])
+        assert (name, value) == (condition.field, condition.values[0])
+        assert (start, rest[end + 5 + stop :]) == ("((", "))")
