@@ -203,7 +203,9 @@ def read_manifest(folder: Path) -> Manifest:
                 f"The index {folder} has format {values['format']} and this release reads up to {FORMAT}: upgrade it."
             )
         if isinstance(values, dict) and values.get("format") == 1 and "factory" in values:
-            raise IndexFolderError(f"The index {folder} was built by an earlier release: build it again.")
+            raise IndexFolderError(
+                f"The index {folder} has format 1 of an earlier release: run `retriever index migrate {folder}`."
+            )
         return Manifest.model_validate(values)
     except OSError as error:
         raise IndexFolderError(

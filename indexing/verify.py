@@ -147,12 +147,13 @@ def _file_faults(folder: Path, manifest: Manifest, segment: SegmentRecord) -> It
     if segment.deleted is not None:
         files = files | {segment.deleted: manifest.files[segment.deleted]}
     for path, record in files.items():
-        what = _difference(folder / path, record)
+        what = difference(folder / path, record)
         if what is not None:
             yield Fault(segment.name, part_of(path), path, what)
 
 
-def _difference(path: Path, record: FileRecord) -> str | None:
+def difference(path: Path, record: FileRecord) -> str | None:
+    """What is wrong with a file, as the end of a sentence; None if it is as it was written."""
     try:
         size = path.stat().st_size
         if size != record.bytes:

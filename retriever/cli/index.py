@@ -216,6 +216,18 @@ def verify(
         print_json({"index": str(index), "whole": True})
 
 
+@app.command("migrate")
+def migrate(index: Folder) -> None:
+    """Bring an index of an earlier release to the present format, without encoding anything again.
+
+    retriever index migrate index
+    """
+    from retriever.indexing.migrate import migrate
+
+    was_old = migrate(index)
+    typer.echo(f"{index} {'now has' if was_old else 'has'} the present format.")
+
+
 def _how_to_go_on(index: Path, stop: KeyboardInterrupt) -> KeyboardInterrupt:
     """What to say after Ctrl-C during a build: how to go on, if something is done already."""
     from retriever.indexing.unfinished import read_unfinished

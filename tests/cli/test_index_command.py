@@ -104,6 +104,17 @@ def test_an_interrupted_build_goes_on(folder, monkeypatch):
     assert found(folder, "heron") == ["a", "b"]
 
 
+def test_an_index_of_format_1_is_migrated(folder):
+    index = folder / "index"
+    assert "has the present format" in call("index", "migrate", index)[0]
+    manifest = json.loads((index / "manifest.json").read_text())
+    files = {name: record for name, record in manifest["files"].items() if "postings" not in name}
+    (index / "manifest.json").write_text(json.dumps(manifest | {"format": 1, "files": files}))
+    assert f"run `retriever index migrate {index}`" in " ".join(call("index", "info", index, code=2)[1].split())
+    assert "now has the present format" in call("index", "migrate", index)[0]
+    assert found(folder, "heron") == ["a", "b"]
+
+
 def test_damage_is_told_and_mended(folder):
     index, first = folder / "index", folder / "index" / "generation-000001"
     assert json.loads(call("index", "verify", index, "--sample", 3, "--json")[0]) == {

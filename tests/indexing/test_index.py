@@ -367,7 +367,7 @@ def test_an_index_of_a_newer_release_is_told(folder):
 
 def test_an_index_of_an_earlier_release_is_told(folder):
     (folder / "manifest.json").write_text(json.dumps({**read(folder), "format": 1}))
-    with pytest.raises(IndexFolderError, match="was built by an earlier release: build it again"):
+    with pytest.raises(IndexFolderError, match="has format 1 of an earlier release: run `retriever index migrate"):
         Index.open(folder)
 
 
