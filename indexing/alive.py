@@ -34,6 +34,9 @@ def compare(store: Any, queries: NDArray[np.float32], k: int, alive: NDArray[np.
     Returns:
         Rows and inner products (Q, k).
     """
+    if alive is None and isinstance(store, faiss.IndexFlat):
+        scores, rows = store.search(queries, k)
+        return rows, scores
     chosen = np.arange(store.ntotal) if alive is None else np.flatnonzero(alive)  # (A,)
     if alive is not None and len(queries) * (len(alive) * SKIP + len(chosen)) < COPY * len(chosen):
         scores, rows = store.search(queries, k, params=told("SearchParameters", sel=selector(alive)))

@@ -13,6 +13,7 @@ from retriever.data.document import Document
 from retriever.errors import DataError
 from retriever.indexing import changes
 from retriever.indexing.filters import Condition
+from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import MANIFEST, Manifest, read_manifest
 from retriever.indexing.ranking import Ranking
 from retriever.indexing.view import View
@@ -48,7 +49,9 @@ class State(Protocol):
     def matching(self, conditions: Sequence[Condition]) -> Allowed:
         """What the searches take for ``allowed``."""
 
-    def dense(self, vectors: NDArray[np.float32], k: int, allowed: Allowed = None) -> Ranking:
+    def dense(
+        self, vectors: NDArray[np.float32], k: int, allowed: Allowed = None, settings: SearchSettings | None = None
+    ) -> Ranking:
         """Search by vectors."""
 
     def documents(self, rows: NDArray[np.int64]) -> list[Document]:

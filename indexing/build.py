@@ -32,6 +32,7 @@ from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.files import replacing
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
+from retriever.indexing.factory import AUTO, resolve
 from retriever.indexing.lock import WRITER, locked
 from retriever.indexing.manifest import (
     DOCUMENTS,
@@ -50,6 +51,7 @@ from retriever.indexing.manifest import (
 )
 from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, twice, write
+from retriever.indexing.tuning import check_target, tune_to
 from retriever.indexing.unfinished import (
     UNFINISHED,
     Digest,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 
 CHUNK = 8_192  # documents encoded at a time
 SEGMENT = 500_000  # documents of a segment, unless told otherwise: a gigabyte or two while it is built
+RECALL = 0.99  # what searches are tuned to, unless told otherwise
 FEW = 10_000  # documents below which a segment that is not the first is searched exactly
 LEFTOVER = re.compile(
     rf"\.?generation-(\d+)(\.tmp\d+)?|\.(?:{re.escape(MANIFEST)}|{re.escape(WRITER)}|{re.escape(UNFINISHED)})\.\d+\.partial"
@@ -77,20 +80,24 @@ class BuildOptions:
     """How an index is built.
 
     Attributes:
-        factory: See :meth:`retriever.indexing.dense.DenseIndex.empty`.
+        factory: See :meth:`retriever.indexing.dense.DenseIndex.empty`; ``auto`` chooses by size.
         k1: See :meth:`retriever.indexing.bm25.Bm25Index.build`.
         b: Likewise.
         stemmer: Likewise.
         dtype: See :meth:`retriever.encoder.Encoder.encode`.
         segment: Documents of a segment at most.
+        memory: Bytes that searches of a segment may hold in memory, where ``auto`` chooses.
+        recall: Recall@10 that searches which are not exact are tuned to; they are not tuned if not given.
     """
 
-    factory: str = "Flat"
+    factory: str = AUTO
     k1: float = 1.5
     b: float = 0.75
     stemmer: str = "porter"
     dtype: str = "auto"
     segment: int = SEGMENT
+    memory: int | None = None
+    recall: float | None = RECALL
 
 
 def build_folder(
@@ -107,7 +114,9 @@ def build_folder(
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
     check_settings(options.k1, options.b)
-    DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)  # refuses an unknown factory
+    DenseIndex.empty(encoder.dimension, encoder.similarity, resolve(options.factory, 0, encoder.dimension))  # or refuse
+    if options.recall is not None:
+        check_target(options.recall)
     if options.segment < 1:
         raise DataError(f"A segment of {options.segment} documents holds none: give a size of at least 1.")
     settings = json.dumps([encoder.fingerprint, asdict(options)])
@@ -127,6 +136,8 @@ def build_folder(
             dimension=encoder.dimension,
             similarity=encoder.similarity,
             factory=options.factory,
+            memory=options.memory,
+            recall=options.recall,
             documents=build.documents,
             bm25=Bm25Record(k1=options.k1, b=options.b, stemmer=options.stemmer),
             segments=[piece.segment for piece in build.pieces],
@@ -155,19 +166,19 @@ def write_pieces(
             continue
         name, digest, first = generation_name(generation + place - done), Digest(), build.documents
         earlier = [folder / piece.segment.name / DOCUMENTS for piece in build.pieces]
-        factory = options.factory
         with replacing(folder / name) as temporary:
             count = write(temporary / DOCUMENTS, digest(part))
             _refuse_twice(temporary / DOCUMENTS, earlier)
             own = None if vectors is None else vectors[first : first + count]
             if own is not None and len(own) < count:
                 raise _unlike(first + len(own), first + count)
-            if place and count < FEW:
-                factory = "Flat"
+            is_small = place > 0 and count < FEW
+            factory = "Flat" if is_small else resolve(options.factory, count, encoder.dimension, options.memory)
             dense = DenseIndex.empty(encoder.dimension, encoder.similarity, factory)
             write_parts(temporary, encoder, dense, analyzer, options.dtype, progress, own)
             files = records(temporary, name)
-        segment = SegmentRecord(name=name, documents=count, factory=factory)
+            tuning = tune_to(dense, options.recall)
+        segment = SegmentRecord(name=name, documents=count, factory=factory, tuning=tuning)
         build.pieces.append(Piece(segment=segment, digest=digest.hexdigest(), files=files))
         build.save(folder)
     if vectors is not None and len(vectors) != build.documents:
@@ -182,15 +193,24 @@ def write_segment(
     folder: Path,
     documents: Iterable[Document],
     encoder: Encoder,
-    dense: DenseIndex,
+    kind: Callable[[int], str],
     analyzer: WordAnalyzer,
     dtype: str,
     progress: Callable[[int], None] | None = None,
-) -> int:
+) -> tuple[int, DenseIndex]:
     """Write documents, their vectors and their postings into an empty folder.
 
+    Args:
+        folder: The folder.
+        documents: Documents, read once.
+        encoder: Makes their vectors.
+        kind: The FAISS factory string for so many documents.
+        analyzer: Finds their words.
+        dtype: Precision of encoding.
+        progress: Called with the number of documents just encoded.
+
     Returns:
-        How many documents there are.
+        How many documents there are, and their vectors.
 
     Raises:
         DataError: There is none, an id occurs twice, or a vector is not finite.
@@ -198,8 +218,9 @@ def write_segment(
     count = write(folder / DOCUMENTS, documents)
     if not count:
         raise DataError("There is no document to index: give a corpus with text in it.")
+    dense = DenseIndex.empty(encoder.dimension, encoder.similarity, kind(count))
     write_parts(folder, encoder, dense, analyzer, dtype, progress)
-    return count
+    return count, dense
 
 
 def write_parts(

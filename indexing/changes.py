@@ -2,7 +2,8 @@
 
 1. Added documents become a segment of their own; documents that they replace, and deleted ones, are marked in a file of
    a bit a document. What is written is as large as the change.
-2. A segment of fewer than ``FEW`` documents is searched exactly, whatever the factory of the index is.
+2. A segment of fewer than ``FEW`` documents is searched exactly, whatever the factory of the index is. Others get the
+   kind that the factory says, or that ``auto`` chooses for their size, and are tuned to the recall of the index.
 3. After an addition, segments at the end are joined while the last is at least a quarter as large as the one before
    it: N documents lie in at most log₄ N segments or so, and each is copied a few times at most.
 4. Joining copies documents, vectors and postings; nothing is encoded again. Deleted documents go.
@@ -16,18 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
+from retriever.errors import DataError
 from retriever.files import replacing
 from retriever.indexing.build import CHUNK, FEW, write_segment, writing
 from retriever.indexing.dense import DenseIndex
+from retriever.indexing.factory import resolve
 from retriever.indexing.manifest import (
     DELETED,
     DOCUMENTS,
     POSTINGS,
     VECTORS,
+    Manifest,
     SegmentRecord,
     generation_name,
     publish,
@@ -36,6 +41,7 @@ from retriever.indexing.manifest import (
 )
 from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, write
+from retriever.indexing.tuning import check_queries, check_target, tune_to
 from retriever.indexing.view import Mask, View
 
 if TYPE_CHECKING:
@@ -61,12 +67,17 @@ def add(
         manifest = view.manifest
         with replacing(folder / name) as temporary:
             analyzer = WordAnalyzer(manifest.bm25.stemmer)
-            dense = DenseIndex.empty(manifest.dimension, manifest.similarity)
-            count = write_segment(temporary, documents, encoder, dense, analyzer, dtype, progress)
+            before = manifest.segments[-1].documents if manifest.segments else 0
+
+            def kind(count: int) -> str:
+                return "Flat" if before <= RATIO * count else _kind(manifest, count)  # what is joined at once may wait
+
+            count, dense = write_segment(temporary, documents, encoder, kind, analyzer, dtype, progress)
+            tuning = tune_to(dense, manifest.recall)
             replaced = _rows_replaced(view, temporary)
             segments = _mark(view, replaced, temporary, name)
             files = records(temporary, name)
-        segments.append(SegmentRecord(name=name, documents=count, factory="Flat"))
+        segments.append(SegmentRecord(name=name, documents=count, factory=kind(count), tuning=tuning))
         total = manifest.documents - len(replaced) + count
         publish(folder, manifest.changed(generation, segments, total, files))
         _settle(folder, generation + 1)
@@ -96,7 +107,50 @@ def delete(folder: Path, ids: Sequence[str]) -> list[str]:
 def compact(folder: Path) -> None:
     """Join all segments into one without deleted documents; see :meth:`retriever.indexing.index.Index.compact`."""
     with _changing(folder) as (view, generation):
-        _join(view, 0, generation)
+        _join(view, view.manifest, 0, generation)
+
+
+def tune(
+    folder: Path,
+    recall: float,
+    queries: NDArray[np.float32] | None = None,
+    factory: str | None = None,
+    memory: int | None = None,
+) -> None:
+    """Find the cheapest search settings that reach a recall, and let searches use them from now on.
+
+    Args:
+        folder: The index folder.
+        recall: Share of the ten nearest vectors that searches find at least.
+        queries: Vectors (Q, D) of queries as users ask them, at least 20; documents if not given, which are easier.
+        factory: Make this kind of index first, of the stored vectors; nothing is encoded again.
+        memory: Bytes that searches may hold in memory, where the factory is ``auto``.
+
+    Raises:
+        DataError: The recall is out of range, the queries are too few, or the documents are in Milvus.
+        IndexFolderError: The factory is unknown, or needs more memory or documents.
+        OutputError: Another process is writing the index, or the folder cannot be written.
+    """
+    check_target(recall)
+    if read_manifest(folder).milvus is not None:
+        raise DataError(f"The index {folder} is searched by Milvus, which tunes itself: there is nothing to tune here.")
+    if queries is not None:
+        check_queries(queries)
+    with _changing(folder) as (view, generation):
+        old = view.manifest
+        wanted = {"factory": factory or old.factory, "memory": memory or old.memory}
+        DenseIndex.empty(old.dimension, old.similarity, resolve(factory or "Flat", 0, old.dimension))  # or refuse
+        manifest = old.model_copy(update={**wanted, "recall": None})  # tuned below
+        kinds = {_kind(manifest, segment.documents) == (segment.factory or old.factory) for segment in old.segments}
+        if (factory or memory) and False in kinds:
+            _join(view, manifest, 0, generation)
+    with _changing(folder) as (view, generation):
+        segments = [
+            record.model_copy(update={"tuning": tune_to(segment.dense, recall, queries)})
+            for record, segment in zip(view.manifest.segments, view.segments, strict=True)
+        ]
+        new = {**wanted, "segments": segments, "recall": recall, "generation": generation}
+        publish(folder, view.manifest.model_copy(update=new))
 
 
 def configure(folder: Path, **settings: BaseModel) -> None:
@@ -114,18 +168,18 @@ def _settle(folder: Path, generation: int) -> None:
         first -= 1
     if first < len(sizes) - 1:
         with _opened(folder) as view:
-            _join(view, first, generation)
+            _join(view, view.manifest, first, generation)
 
 
-def _join(view: View, first: int, generation: int) -> None:
-    """Replace the segments from ``first`` on by one without deleted documents."""
-    manifest, folder, name = view.manifest, view.folder, generation_name(generation)
+def _join(view: View, manifest: Manifest, first: int, generation: int) -> None:
+    """Replace the segments from ``first`` on by one without deleted documents, as the manifest wants it."""
+    folder, name = view.folder, generation_name(generation)
     segments, alive = view.segments[first:], view.alive[first:]
     kept, count = manifest.segments[:first], sum(int(mask.sum()) for mask in alive)
     if not count:
         publish(folder, manifest.changed(generation, kept, manifest.documents, {}))
         return
-    factory = manifest.factory if count >= FEW else "Flat"
+    factory = _kind(manifest, count)
     dense = DenseIndex.empty(manifest.dimension, manifest.similarity, factory)
     with replacing(folder / name) as temporary:
         write(temporary / DOCUMENTS, (document for chunk in view.chunks(CHUNK, first) for document in chunk))
@@ -136,8 +190,14 @@ def _join(view: View, first: int, generation: int) -> None:
         dense.save(temporary / VECTORS)
         Postings.merge([segment.postings for segment in segments], alive).save(temporary / POSTINGS)
         files = records(temporary, name)
-    joined = [*kept, SegmentRecord(name=name, documents=count, factory=factory)]
+        tuning = tune_to(dense, manifest.recall)
+    joined = [*kept, SegmentRecord(name=name, documents=count, factory=factory, tuning=tuning)]
     publish(folder, manifest.changed(generation, joined, manifest.documents, files))
+
+
+def _kind(manifest: Manifest, count: int) -> str:
+    """The FAISS factory string of a segment of so many documents."""
+    return resolve(manifest.factory, count, manifest.dimension, manifest.memory) if count >= FEW else "Flat"
 
 
 @contextmanager
@@ -157,7 +217,7 @@ def _opened(folder: Path) -> Iterator[View]:
         view.close()
 
 
-def _rows_replaced(view: View, added: Path) -> np.typing.NDArray[np.int64]:
+def _rows_replaced(view: View, added: Path) -> NDArray[np.int64]:
     """The rows of documents that have the id of an added one."""
     store = DocumentStore(added / DOCUMENTS)
     try:
@@ -168,7 +228,7 @@ def _rows_replaced(view: View, added: Path) -> np.typing.NDArray[np.int64]:
     return found[found >= 0]
 
 
-def _mark(view: View, rows: np.typing.NDArray[np.int64], folder: Path, name: str) -> list[SegmentRecord]:
+def _mark(view: View, rows: NDArray[np.int64], folder: Path, name: str) -> list[SegmentRecord]:
     """Write which documents are deleted when ``rows`` are, too, into a new generation; the segments after that."""
     marked = []
     for place, record in enumerate(view.manifest.segments):

@@ -230,6 +230,35 @@ class DenseIndex:
         rows[~queries.any(axis=1)] = NO_HIT
         return Ranking.sorted(rows, scores, background)
 
+    def exact(self, vectors: Array, k: int) -> Ranking:
+        """Like :meth:`search`, comparing with every stored vector, whatever the kind; without a background.
+
+        Raises:
+            DataError: As :meth:`search`.
+        """
+        queries = self._prepared(vectors)
+        width = depth(k, len(self))
+        with _tuned(*queries.shape):
+            return Ranking.sorted(*compare(self._store, queries, width))
+
+    def candidates(self, vectors: Array, count: int, parameters: SearchSettings) -> Rows:
+        """The rows that the kind itself finds, in its own order, before full vectors score them.
+
+        Args:
+            vectors: Query vectors (Q, D).
+            count: C, rows wanted.
+            parameters: Lists visited or breadth of the walk.
+
+        Returns:
+            Rows (Q, min(C, N)); −1 where too few are found.
+        """
+        self.finish()
+        queries = self._prepared(vectors)
+        with _tuned(*queries.shape):
+            spending = search_parameters(self._index, parameters, SHALLOWEST)
+            found: Rows = self._index.search(queries, min(count, len(self)), params=spending)[1]
+        return found
+
     def vectors(self, rows: Rows) -> Array:
         """The stored vectors of rows (R,), as (R, D) fp32; of length 1 under cosine similarity.
 
@@ -246,6 +275,11 @@ class DenseIndex:
     def is_exact(self) -> bool:
         """Whether a search compares with every full vector."""
         return self._index is self._store
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether what is searched are codes, whose candidates full vectors score."""
+        return self._coded
 
     @property
     def dimension(self) -> int:

@@ -24,14 +24,17 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.indexing import changes
 from retriever.indexing.backend import State, address, is_milvus, open_state, stamp, writer
-from retriever.indexing.build import SEGMENT, BuildOptions, build_folder
+from retriever.indexing.build import RECALL, SEGMENT, BuildOptions, build_folder
+from retriever.indexing.factory import AUTO
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion, check_method, shares
+from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import FusionRecord, Manifest, find_model, read_manifest
 from retriever.indexing.model import checked, load, opener
 from retriever.indexing.ranking import NO_HIT, Ranking
 from retriever.indexing.repair import Repaired, repair
 from retriever.indexing.searching import Hit, Mode, hits, parts, rank
+from retriever.indexing.tuning import Tuning
 from retriever.indexing.verify import Fault, damage, refuse
 
 if TYPE_CHECKING:
@@ -65,7 +68,9 @@ class Index:
         corpus: Iterable[Document],
         path: str | Path,
         *,
-        factory: str = "Flat",
+        factory: str = AUTO,
+        recall: float | None = RECALL,
+        memory: int | None = None,
         k1: float = 1.5,
         b: float = 0.75,
         stemmer: str = "porter",
@@ -85,8 +90,10 @@ class Index:
             encoder: Makes the vectors; save it first, so that the index knows where to find it.
             corpus: Documents, read once.
             path: The index folder.
-            factory: ``Flat``, ``HNSW32_SQfp16`` or any other factory string of FAISS; see
-                :mod:`retriever.indexing.dense`.
+            factory: ``auto`` chooses by size, see :mod:`retriever.indexing.factory`; ``Flat``, ``HNSW32_SQfp16`` or any
+                other factory string of FAISS, see :mod:`retriever.indexing.dense`.
+            recall: Share of the ten nearest vectors that searches are tuned to find, if they are tuned and not exact.
+            memory: Bytes that searches of a segment may hold in memory, where ``auto`` chooses.
             k1: Of BM25, see :meth:`retriever.indexing.bm25.Bm25Index.build`.
             b: Of BM25.
             stemmer: Of BM25.
@@ -102,16 +109,13 @@ class Index:
             resume: Go on with an interrupted build of the same corpus, model and options, if there is one.
             progress: Called with the number of documents just encoded.
 
-        Returns:
-            The index, open.
-
         Raises:
             DataError: The corpus is empty, an id occurs twice, a vector is not finite, the number of vectors is not
-                that of the documents, or k1 or b is out of range.
+                that of the documents, or k1, b or the recall is out of range.
             IndexFolderError: The factory is unknown, or the documents are too few for it.
             OutputError: The folder exists already, holds an unfinished build, or cannot be written.
         """
-        options = BuildOptions(factory, k1, b, stemmer, dtype, segment)
+        options = BuildOptions(factory, k1, b, stemmer, dtype, segment, memory, recall)
         build = build_folder
         if is_milvus(backend, uri):
             from retriever.indexing import milvus_changes
@@ -171,9 +175,10 @@ class Index:
         fusion: Fusion | None = None,
         filters: Sequence[str] = (),
         weight: float | None = None,
+        settings: SearchSettings | None = None,
     ) -> list[Hit]:
         """The best documents for a query; see :meth:`search_batch`."""
-        return self.search_batch([query], k, mode, fusion, filters, weight)[0]
+        return self.search_batch([query], k, mode, fusion, filters, weight, settings)[0]
 
     def search_batch(
         self,
@@ -183,6 +188,7 @@ class Index:
         fusion: Fusion | None = None,
         filters: Sequence[str] = (),
         weight: float | None = None,
+        settings: SearchSettings | None = None,
     ) -> list[list[Hit]]:
         """The best documents for each of several queries, cheaper than one search after the other.
 
@@ -196,6 +202,7 @@ class Index:
                 :mod:`retriever.indexing.filters`.
             weight: Share of the vectors in ``hybrid``, from 0 (words alone) to 1 (vectors alone). If not given, as the
                 index was tuned to, or half; where another fusion than the tuned one is asked for, half.
+            settings: What a search by vectors may spend; what the index was tuned to if not given.
 
         Returns:
             For each query its hits, best first.
@@ -207,7 +214,7 @@ class Index:
         """
         view = self._current()
         allowed = view.matching([Condition.parse(text) for text in filters])
-        return hits(view, rank(view, self._encode, queries, k, mode, fusion, weight, allowed))
+        return hits(view, rank(view, self._encode, queries, k, mode, fusion, weight, allowed, settings))
 
     def rank(
         self,
@@ -293,11 +300,7 @@ class Index:
     def move(self, path: str | Path, uri: str, *, factory: str = "Flat", overwrite: bool = False) -> None:
         """Copy the index into Milvus with the vectors it holds; nothing is encoded again.
 
-        Args:
-            path: The index folder to write.
-            uri: The address of Milvus; see :meth:`build`.
-            factory: How Milvus searches: ``Flat`` (exact), ``auto`` or ``HNSW32``.
-            overwrite: Replace an index that is there already.
+        Its ``factory`` is how Milvus searches: ``Flat`` (exact), ``auto`` or ``HNSW32``. See also :meth:`build`.
 
         Raises:
             DataError: Milvus holds the documents already, or cannot take one of them.
@@ -308,10 +311,18 @@ class Index:
 
         milvus_changes.move(self._current(), Path(path), address(uri), factory=factory, overwrite=overwrite)
 
+    def tune(
+        self, recall: float, queries: Sequence[str] = (), factory: str | None = None, memory: int | None = None
+    ) -> Tuning | None:
+        """Let searches find a share of the ten nearest vectors; see :func:`retriever.indexing.changes.tune`."""
+        changes.tune(self.folder, recall, self._encode(queries) if queries else None, factory, memory)
+        return self.manifest.tuning
+
     def info(self) -> dict[str, Any]:
         """What the index holds, as plain types that `json.dumps` takes."""
         manifest = self.manifest
         record = manifest.model_dump(exclude={"files", "segments"}) | {"segments": len(manifest.segments)}
+        record["kinds"] = sorted({segment.factory or manifest.factory for segment in manifest.segments})
         return {"path": str(self.folder), **record, "bytes": sum(file.bytes for file in manifest.files.values())}
 
     def verify(self, sample: int = 0) -> None:
@@ -327,17 +338,7 @@ class Index:
 
     @staticmethod
     def damage(path: str | Path, model: str | Path | Encoder | None = None, sample: int = 0) -> list[Fault]:
-        """What :meth:`verify` finds, also of an index that does not open any more.
-
-        Args:
-            path: The index folder.
-            model: As in :meth:`repair`.
-            sample: As in :meth:`verify`.
-
-        Raises:
-            IndexFolderError: There is no index, its manifest is damaged, or another model built it.
-            ModelError: There is no such model, and it is needed.
-        """
+        """What :meth:`verify` finds, also of an index that does not open any more; arguments as in :meth:`repair`."""
         return damage(Path(path), opener(Path(path), model)() if sample else None, sample)
 
     @staticmethod

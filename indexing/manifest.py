@@ -27,6 +27,7 @@ from pydantic import BaseModel, Field
 from retriever.errors import IndexFolderError
 from retriever.files import write_atomically
 from retriever.indexing.hybrid import Fusion
+from retriever.indexing.tuning import Tuning
 
 MANIFEST = "manifest.json"
 DOCUMENTS, VECTORS, POSTINGS = "documents.sqlite", "vectors.faiss", "postings"
@@ -85,12 +86,14 @@ class SegmentRecord(BaseModel):
         name: The folder of their generation.
         documents: How many there are, also those that are deleted.
         factory: The FAISS factory string of its vectors; the index's where that is not told.
+        tuning: What searches of its vectors spend, and what they find; nothing where they are exact or were not tuned.
         deleted: The file that tells which are deleted, if any are.
     """
 
     name: str
     documents: int
     factory: str | None = None
+    tuning: Tuning | None = None
     deleted: str | None = None
 
 
@@ -124,7 +127,9 @@ class Manifest(BaseModel):
         model: The encoder.
         dimension: D, the width of a vector.
         similarity: How vectors are compared.
-        factory: The FAISS factory string of large segments.
+        factory: The FAISS factory string of large segments, or ``auto``.
+        memory: Bytes that searches may hold in memory, where ``auto`` chooses.
+        recall: Recall@10 that large segments are tuned to, if they are.
         documents: How many there are, without the deleted.
         bm25: Settings of BM25.
         fusion: How a hybrid search fuses.
@@ -140,12 +145,20 @@ class Manifest(BaseModel):
     dimension: int
     similarity: Literal["cosine", "dot"]
     factory: str
+    memory: int | None = None
+    recall: float | None = None
     documents: int
     bm25: Bm25Record
     fusion: FusionRecord = FusionRecord()
     milvus: MilvusRecord | None = None
     segments: list[SegmentRecord]
     files: dict[str, FileRecord]
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """What the largest segment that is not exact was tuned to."""
+        tuned = [segment for segment in self.segments if segment.tuning]
+        return max(tuned, key=lambda segment: segment.documents).tuning if tuned else None
 
     def files_of(self, segment: SegmentRecord) -> dict[str, FileRecord]:
         """The files that the documents of a segment are in, without what tells of deletion."""

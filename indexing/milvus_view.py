@@ -21,7 +21,7 @@ from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.bm25 import BACKGROUND, SHARPNESS
 from retriever.indexing.dense import SAMPLE, DenseIndex
 from retriever.indexing.filters import Condition
-from retriever.indexing.kinds import evenly
+from retriever.indexing.kinds import SearchSettings, evenly
 from retriever.indexing.manifest import Manifest, MilvusRecord, read_manifest
 from retriever.indexing.milvus import Collection
 from retriever.indexing.milvus_filters import expression
@@ -91,8 +91,20 @@ class MilvusView:
                 )
         return expression(conditions)
 
-    def dense(self, vectors: NDArray[np.float32], k: int, allowed: str | None = None) -> Ranking:
-        """The ``k`` documents nearest to each query vector (Q, D), among those that are allowed."""
+    def dense(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        allowed: str | None = None,
+        settings: SearchSettings | None = None,
+    ) -> Ranking:
+        """The ``k`` documents nearest to each query vector (Q, D), among those that are allowed.
+
+        Raises:
+            DataError: There are settings, which are for FAISS.
+        """
+        if settings is not None:
+            raise DataError(f"The index {self.folder} is searched by Milvus: leave out the settings of FAISS.")
         width = depth(k, len(self))
         vectors = unit(vectors, self.manifest.similarity)
         directed = (vectors != 0).any(axis=1).tolist()

@@ -19,6 +19,7 @@ from retriever.data.document import Document
 from retriever.errors import DataError
 from retriever.indexing.backend import Allowed, State
 from retriever.indexing.hybrid import Fusion, fuse, shares
+from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.ranking import NO_HIT, Ranking, depth
 
 Mode: TypeAlias = Literal["hybrid", "dense", "bm25"]
@@ -50,6 +51,7 @@ def rank(
     fusion: Fusion | None = None,
     weight: float | None = None,
     allowed: Allowed = None,
+    settings: SearchSettings | None = None,
 ) -> Ranking:
     """Search; see :meth:`retriever.indexing.index.Index.search_batch`.
 
@@ -62,6 +64,7 @@ def rank(
         fusion: How ``hybrid`` fuses.
         weight: Share of the vectors in ``hybrid``.
         allowed: Which documents may be hits, as the view tells it; all that are alive if not given.
+        settings: What the search by vectors may spend, where FAISS does it.
 
     Returns:
         Rows and scores (Q, K).
@@ -70,7 +73,7 @@ def rank(
     if mode == "bm25":
         return view.bm25.search(queries, k, allowed)
     if mode == "dense":
-        return view.dense(encode(queries), k, allowed)
+        return view.dense(encode(queries), k, allowed, settings)
     if mode != "hybrid":
         raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
     tuned = view.manifest.fusion
@@ -79,16 +82,21 @@ def rank(
         weight = tuned.weight if method == tuned.method else 0.5
     weights = shares(weight)
     width = max(1, depth(k, len(view)))  # an index whose documents are all deleted has no hits to fuse
-    return fuse(parts(view, encode, queries, k, allowed), width, method=method, weights=weights)
+    return fuse(parts(view, encode, queries, k, allowed, settings), width, method=method, weights=weights)
 
 
 def parts(
-    view: State, encode: Encode, queries: Sequence[str], k: int, allowed: Allowed = None
+    view: State,
+    encode: Encode,
+    queries: Sequence[str],
+    k: int,
+    allowed: Allowed = None,
+    settings: SearchSettings | None = None,
 ) -> tuple[Ranking, Ranking]:
     """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words; see :func:`rank`."""
     _check_queries(queries)
     candidates = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES)
-    dense = view.dense(encode(queries), candidates, allowed)
+    dense = view.dense(encode(queries), candidates, allowed, settings)
     return dense, view.bm25.search(queries, candidates, allowed)
 
 

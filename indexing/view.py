@@ -24,6 +24,7 @@ from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition
+from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, mend, read_manifest
 from retriever.indexing.postings import Postings, read_array
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
@@ -120,18 +121,27 @@ class View:
             self._check_fields(conditions)
         return found
 
-    def dense(self, vectors: NDArray[np.float32], k: int, allowed: Mask | None = None) -> Ranking:
+    def dense(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        allowed: Mask | None = None,
+        settings: SearchSettings | None = None,
+    ) -> Ranking:
         """The ``k`` documents nearest to each query vector (Q, D); see :meth:`DenseIndex.search`.
 
         Args:
             vectors: Query vectors (Q, D).
             k: Hits wanted.
             allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
+            settings: What the search may spend; what each segment was tuned to if not given.
         """
         width = depth(k, len(self) if allowed is None else int(allowed.sum()))
         masks = self.alive if allowed is None else np.split(allowed, self.starts[1:-1])
+        tuned = [settings or (one.tuning.chosen.settings if one.tuning else None) for one in self.manifest.segments]
         found = [
-            segment.dense.search(vectors, k, alive=mask) for segment, mask in zip(self.segments, masks, strict=False)
+            segment.dense.search(vectors, k, alive=mask, parameters=one)
+            for segment, mask, one in zip(self.segments, masks, tuned, strict=False)
         ]
         if len(found) == 1:
             return found[0]

@@ -154,7 +154,8 @@ def test_info_and_verify(index, encoder):
     assert info["documents"] == 120
     assert info["model"]["fingerprint"] == encoder.fingerprint
     assert info["bm25"] == {"k1": 1.5, "b": 0.75, "stemmer": "porter"}
-    assert (info["dimension"], info["similarity"], info["factory"], info["generation"]) == (32, "cosine", "Flat", 1)
+    assert (info["dimension"], info["similarity"], info["factory"], info["generation"]) == (32, "cosine", "auto", 1)
+    assert info["kinds"] == ["Flat"]
     assert info["bytes"] == sum(
         p.stat().st_size for p in index.folder.rglob("*") if p.name != "manifest.json" and p.is_file()
     )

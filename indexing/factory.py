@@ -1,0 +1,61 @@
+"""Which kind of FAISS index suits how many vectors.
+
+1. As long as all vectors hold at most 20 million numbers (80 MB; 52,000 vectors of dimension 384), ``Flat``: exact, and
+   a search reads them in a few milliseconds.
+2. Beyond, inverted lists of 4-bit product-quantised codes, ``IVF{L},PQ{D/2}x4fs``: two dimensions share a code, so that
+   a vector takes D / 4 bytes. L is the power of two next above 2 √N: centres of more lists take longer to learn than
+   searches gain. A search that visits all lists reads every code, as it would without lists.
+3. A vector takes its codes, its row number, and D fp16 values that candidates are scored by. These values lie in a
+   memory map of which searches touch little: they need room on the disk. A budget of memory therefore counts codes and
+   numbers, and lets 4, 8 or 16 dimensions share a code until they fit. ``Flat`` counts in full.
+
+Where codes do not divide the dimension, vectors are padded with zeros (``Pad``), which changes no inner product. A
+graph (``HNSW32_SQfp16``) is for whoever asks: it takes several times as long to build.
+"""
+
+from __future__ import annotations
+
+import math
+
+from retriever.errors import IndexFolderError
+
+AUTO = "auto"
+EXACT = 20_000_000  # numbers up to which exact search is fast enough
+SHARED = (2, 4, 8, 16)  # dimensions that share a code: the first that fits
+NUMBER = 8  # bytes of a row's number in an inverted list
+
+
+def choose(count: int, dimension: int, memory: float | None = None) -> str:
+    """The factory string of FAISS for an index.
+
+    Args:
+        count: N, vectors that it will hold.
+        dimension: D.
+        memory: Bytes that searches may hold in memory; as many as they want if not given.
+
+    Returns:
+        For example ``Flat`` or ``IVF2048,PQ192x4fs``.
+
+    Raises:
+        IndexFolderError: Not even the smallest codes fit.
+    """
+    room = math.inf if memory is None else memory
+    if count * dimension <= EXACT and 4 * dimension * count <= room:
+        return "Flat"
+    for shared in SHARED:
+        parts = math.ceil(dimension / shared)
+        if count * (math.ceil(parts / 2) + NUMBER) <= room:
+            pad = "" if parts * shared == dimension else f"Pad{parts * shared},"
+            return f"{pad}IVF{_lists(count)},PQ{parts}x4fs"
+    raise IndexFolderError(
+        f"No index of {count:,} vectors of dimension {dimension} fits into {room:,.0f} bytes: give it more memory."
+    )
+
+
+def resolve(factory: str, count: int, dimension: int, memory: float | None = None) -> str:
+    """A factory string for FAISS: the given one, or what :func:`choose` chooses where that is ``auto``."""
+    return choose(count, dimension, memory) if factory == AUTO else factory
+
+
+def _lists(count: int) -> int:
+    return int(2 ** math.ceil(math.log2(2 * math.sqrt(count))))
