@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from anyio import fail_after
+
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 
@@ -83,7 +85,7 @@ class Batcher:
 
         Raises:
             OverloadedError: The queue is full.
-            asyncio.TimeoutError: There was no answer in time.
+            TimeoutError: There was no answer in time.
             Exception: Whatever the task raises.
         """
         if self._closing or (self.waiting and self.waiting + len(inputs) > self._room):
@@ -96,7 +98,8 @@ class Batcher:
         self._queue.setdefault(task, deque()).extend(jobs)
         self.waiting += len(inputs)
         self._some.set()
-        answers = await asyncio.wait_for(asyncio.gather(*(job.answer for job in jobs)), self._timeout)
+        with fail_after(self._timeout):
+            answers = await asyncio.gather(*(job.answer for job in jobs))
         return [output for answer in answers for output in answer]
 
     @property

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -109,7 +108,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, unreadable)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(OverloadedError, overloaded)
-    app.add_exception_handler(asyncio.TimeoutError, late)
+    app.add_exception_handler(TimeoutError, late)
     app.add_exception_handler(DataError, mistaken)
     app.add_exception_handler(RetrieverError, unavailable)
 

@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
+from anyio import fail_after
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retriever.server.errors import RefusedError
@@ -132,8 +132,9 @@ def _limited(receive: Receive, settings: Settings) -> Receive:
         if whole:
             return await receive()  # waits for the client to hang up
         try:
-            message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
-        except asyncio.TimeoutError as error:
+            with fail_after(max(0.0, end - time.monotonic())):
+                message = await receive()
+        except TimeoutError as error:
             raise RefusedError(408, "slow_body", "The body did not come in time: send it again.") from error
         size += len(message.get("body", b""))
         if size > settings.max_body:

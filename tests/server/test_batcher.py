@@ -128,7 +128,7 @@ def test_a_request_that_takes_too_long_is_given_up_and_not_run():
             await settled()
             waiting = asyncio.create_task(batcher.submit(task, [1]))
             outcomes = await asyncio.gather(running, waiting, return_exceptions=True)
-            assert all(isinstance(outcome, asyncio.TimeoutError) for outcome in outcomes)
+            assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
             task.gate.set()
             assert await batcher.submit(task, [2]) == [4]
             assert batcher.waiting == 0
