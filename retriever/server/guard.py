@@ -67,10 +67,11 @@ class Guard:
         scope["key"] = caller = key.name if key else client[0] if client else ""
         if self._settings.rate is not None and scope["path"] != "/health":
             self._spend(caller, self._settings.rate)
-        if scope["method"] == "POST" and not _value(headers, b"content-type").startswith("application/json"):
+        length = _value(headers, b"content-length")
+        has_body = length not in ("", "0") or _value(headers, b"transfer-encoding")
+        if has_body and not _value(headers, b"content-type").startswith("application/json"):
             sentence = "The body must be JSON: send it with Content-Type: application/json."
             raise RefusedError(415, "unsupported_media_type", sentence)
-        length = _value(headers, b"content-length")
         if length.isdecimal() and int(length[:20]) > self._settings.max_body:
             raise _too_large(self._settings)
 

@@ -44,6 +44,11 @@ def test_a_body_that_a_form_of_another_page_could_send_is_refused(client, kind):
     refusal(response, 415, "unsupported_media_type")
 
 
+def test_without_a_body_the_route_answers(client):
+    refusal(client.post("/health"), 405, "method_not_allowed")
+    refusal(client.post("/search"), 422, "invalid")
+
+
 def test_a_body_with_a_charset_is_read(client):
     headers = {"content-type": "application/json; charset=utf-8"}
     assert client.post("/search", content=b'{"q": "a"}', headers=headers).status_code == 200

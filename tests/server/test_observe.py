@@ -125,6 +125,6 @@ def test_the_description_has_examples_schemas_and_every_route(client):
     assert all(schemas[name]["examples"] for name in ("SearchRequest", "UpsertRequest", "EmbeddingsRequest"))
     for path in described["paths"].values():
         for operation in path.values():
-            assert operation["description"] and operation["responses"].keys() >= {"200", "422", "429"}
+            assert operation["description"] and operation["responses"].keys() >= {"200", "415", "422", "429"}
             refused = operation["responses"]["422"]["content"]["application/json"]["schema"]["$ref"]
             assert refused.endswith("/Refusal")

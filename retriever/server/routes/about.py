@@ -35,7 +35,7 @@ async def info(state: Served) -> Response:
     return json_response({**state.service.info(), "read_only": state.settings.read_only, "limits": limits})
 
 
-@router.get("/metrics")
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
 async def metrics(state: Served) -> Response:
     """Numbers in Prometheus' text form."""
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
