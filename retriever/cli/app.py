@@ -27,6 +27,7 @@ from retriever.cli import (
     serve,
     sts,
     train,
+    tune,
     tune_hybrid,
     whiten,
     xmc,
@@ -99,6 +100,7 @@ app.command("compare")(compare.compare)
 app.command("boost")(boost.boost)
 app.command("whiten")(whiten.whiten)
 app.command("encode")(encode.encode)
+index.app.command("tune")(tune.tune)
 index.app.command("tune-hybrid")(tune_hybrid.tune_hybrid)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)

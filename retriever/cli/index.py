@@ -9,6 +9,7 @@ import typer
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
+from retriever.cli.tune import Memory, Recall, parse_size
 from retriever.errors import DataError, IndexFolderError
 
 app = typer.Typer(no_args_is_help=True, help="Build an index, change it, look at it, check it.")
@@ -30,7 +31,11 @@ def build(
     ] = None,
     backend: Backend = "local",
     uri: Uri = None,
-    factory: Annotated[str, typer.Option(help="Flat (exact), or another FAISS factory string.")] = "Flat",
+    factory: Annotated[
+        str, typer.Option(help="auto chooses by size; Flat (exact), or another FAISS factory string.")
+    ] = "auto",
+    recall: Recall = 0.99,
+    memory: Memory = None,
     k1: Annotated[float, typer.Option(help="BM25: saturation of repeated words.")] = 1.5,
     b: Annotated[float, typer.Option(help="BM25: discount of long documents.")] = 0.75,
     stemmer: Annotated[str, typer.Option(help="BM25: a Snowball algorithm, or none.")] = "porter",
@@ -70,6 +75,8 @@ def build(
                 corpus,
                 output,
                 factory=factory,
+                recall=recall,
+                memory=parse_size(memory),
                 k1=k1,
                 b=b,
                 stemmer=stemmer,
@@ -89,6 +96,12 @@ def build(
     if json:
         print_json(index.info())
         return
+    if tuned := index.manifest.tuning:
+        chosen = tuned.chosen
+        reporter.note(
+            f"Searches find {chosen.recall:.3f} of the ten nearest vectors, {chosen.per_second:,.0f} queries a second; "
+            f"retriever index tune {output} tells more."
+        )
     reporter.note(f'The index is in {output}. Next: retriever search {output} "your query"')
 
 

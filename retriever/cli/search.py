@@ -48,6 +48,9 @@ def search(
         list[str] | None,
         typer.Option("--filter", help="A condition on the metadata: year>=2020, lang=en,de, author!=Ann. Repeatable."),
     ] = None,
+    nprobe: Annotated[int | None, typer.Option(min=1, help="Of inverted lists: how many to visit; tuned.")] = None,
+    ef: Annotated[int | None, typer.Option(min=1, help="Of graphs: breadth of the walk; tuned.")] = None,
+    rerank: Annotated[int | None, typer.Option(min=1, help="Of codes: candidates to compare for a hit; tuned.")] = None,
     model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
     json: options.Json = False,
 ) -> None:
@@ -57,11 +60,16 @@ def search(
     """
     from retriever.eval.report import snippet
     from retriever.indexing.index import Index
+    from retriever.indexing.kinds import SearchSettings
 
     if query == "-":
         query = typer.get_text_stream("stdin").read()
+    told = {name: value for name, value in (("nprobe", nprobe), ("ef", ef), ("rerank", rerank)) if value is not None}
     with Index.open(index, model) as opened:
-        hits = opened.search(query, k, mode.value, fusion.value if fusion else None, filters or (), weight)
+        tuned = opened.manifest.tuning
+        usual = tuned.chosen.settings if tuned else SearchSettings()
+        settings = usual.model_copy(update=told) if told else None
+        hits = opened.search(query, k, mode.value, fusion.value if fusion else None, filters or (), weight, settings)
     if json:
         print_json({"query": query, "mode": mode.value, "hits": [asdict(hit) for hit in hits]})
         return
