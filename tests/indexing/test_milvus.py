@@ -42,14 +42,17 @@ def pair(encoder, described, tmp_path_factory):
     """A local index and one in Milvus of the same documents."""
     folder = tmp_path_factory.mktemp("pair")
     local = Index.build(encoder, described, folder / "local")
-    remote = Index.build(encoder, described, folder / "remote", backend="milvus", uri=str(folder / "milvus.db"))
+    remote = Index.build(
+        encoder, described, folder / "remote", backend="milvus", uri=str(folder / "milvus.db"), factory="Flat"
+    )
     with local, remote:
         yield local, remote
 
 
 @pytest.fixture
 def remote(encoder, documents, tmp_path):
-    with Index.build(encoder, documents, tmp_path / "remote", backend="milvus", uri=str(tmp_path / "own.db")) as index:
+    how = {"backend": "milvus", "uri": str(tmp_path / "own.db"), "factory": "Flat"}
+    with Index.build(encoder, documents, tmp_path / "remote", **how) as index:
         yield index
 
 
@@ -197,6 +200,14 @@ def test_moving_takes_the_vectors_along(encoder, documents, tmp_path, monkeypatc
             assert len(moved) == len(local)
             with pytest.raises(DataError, match="Milvus holds the documents of this index already"):
                 moved.move(tmp_path / "again", str(tmp_path / "m.db"))
+
+
+def test_tuning_is_for_local_indexes(remote):
+    with pytest.raises(DataError, match="is searched by Milvus, which tunes itself"):
+        remote.tune(0.9)
+    remote.set_fusion("zscore", 0.25)
+    assert (remote.manifest.fusion.method, remote.manifest.fusion.weight) == ("zscore", 0.25)
+    assert len(remote.search("heron ember", 5)) == 5
 
 
 def test_vectors_that_are_there_are_not_made_again(encoder, documents, tmp_path, monkeypatch):
