@@ -8,10 +8,10 @@ Combined surprise (``fisher``, the default; Fisher 1932):
    search knows. For BM25, words that no document holds bring it below 1, as in a question in another language.
 4. A document's fused score is Σ weight · −ln p over the rankings that found it.
 Since −ln p grows with z² / 2, a ranking in which few documents stand out decides the first places, and one that is
-lukewarm adds to the depth. Over the collections of ``benchmarks/fusion.py`` this is the only fusion that is nowhere
-significantly below the better of its parts, at nDCG@10 or Recall@100; the others lose first places where the vectors
-are much weaker than BM25. Where both are good and err differently, ``zscore`` gains more. No fusion here tells an
-encoder that knows nothing of a language from one that does.
+lukewarm adds to the depth. Over the collections of one language in ``benchmarks/fusion.py`` this fusion is nowhere
+significantly below the better of its parts, at nDCG@10 or Recall@100. Where both are good and err differently,
+``zscore`` gains more. No fusion here tells an encoder that knows nothing of a language from one that does: there all
+but ``tmm`` lose first places at equal weights, which a small weight of the vectors wins back.
 
 Standardised scores (``zscore``):
 1. For each query, the scores of a ranking's hits are brought to mean 0 and standard deviation 1.
