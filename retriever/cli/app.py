@@ -28,7 +28,6 @@ from retriever.cli import (
     sts,
     train,
     tune,
-    tune_hybrid,
     whiten,
     xmc,
 )
@@ -101,7 +100,6 @@ app.command("boost")(boost.boost)
 app.command("whiten")(whiten.whiten)
 app.command("encode")(encode.encode)
 index.app.command("tune")(tune.tune)
-index.app.command("tune-hybrid")(tune_hybrid.tune_hybrid)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.command("serve")(serve.serve)

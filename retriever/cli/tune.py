@@ -1,4 +1,4 @@
-"""``retriever index tune``: search settings that reach a recall, and what recall costs."""
+"""``retriever index tune``: search settings that reach a recall, and what recall costs; or hybrid search."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
+from retriever.cli.tune_hybrid import tune_hybrid
 from retriever.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ def tune(
         str | None, typer.Option(help="Make this kind first, of the kept vectors: auto, or a FAISS factory string.")
     ] = None,
     memory: Memory = None,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Choose fusion and weight of hybrid search, with --queries and --qrels.")
+    ] = False,
+    qrels: Annotated[
+        Path | None, typer.Option(help="For --hybrid, judgments: query id, document id and grade between tabs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --hybrid: leave the index as it is.")] = False,
+    seed: Annotated[int, typer.Option(help="With --hybrid: of the splits of the cross-validation.")] = 0,
     model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -41,7 +50,18 @@ def tune(
     """Find the cheapest search settings that reach a recall; the index remembers them. Nothing is encoded again.
 
     retriever index tune index --recall 0.95 --queries queries.jsonl
+
+    With --hybrid, choose fusion and weight of hybrid search by nDCG@10 on judged queries instead.
+
+    retriever index tune index --hybrid --queries queries.jsonl --qrels qrels/dev.tsv
     """
+    if hybrid:
+        if queries is None or qrels is None:
+            raise DataError("--hybrid needs judged queries: give --queries and --qrels.")
+        tune_hybrid(index, queries, qrels, model=model, dry_run=dry_run, seed=seed, json=json, quiet=quiet)
+        return
+    if qrels is not None or dry_run:
+        raise DataError("--qrels and --dry-run are read with --hybrid only: give that too, or leave them out.")
     from retriever.data.corpus import open_corpus
     from retriever.indexing.index import Index
 

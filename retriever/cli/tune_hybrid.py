@@ -1,16 +1,14 @@
-"""``retriever index tune-hybrid``: fit hybrid search to judged queries."""
+"""``retriever index tune --hybrid``: fit hybrid search to judged queries."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
 
 if TYPE_CHECKING:
@@ -18,26 +16,16 @@ if TYPE_CHECKING:
 
 
 def tune_hybrid(
-    index: Annotated[Path, typer.Argument(help="The index folder.")],
-    queries: Annotated[Path, typer.Option(help="Queries with ids, as queries.jsonl of a BEIR folder.")],
-    qrels: Annotated[Path, typer.Option(help="Judgments: lines of query id, document id and grade, between tabs.")],
-    model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell, and leave the index as it is.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the splits of the cross-validation.")] = 0,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    index: Path, queries: str, qrels: Path, *, model: str | None, dry_run: bool, seed: int, json: bool, quiet: bool
 ) -> None:
-    """Choose fusion and weight of hybrid search by nDCG@10 on judged queries; the index remembers them.
-
-    retriever index tune-hybrid index --queries queries.jsonl --qrels qrels/dev.tsv
-    """
+    """Choose fusion and weight by nDCG@10 and print the table; the index remembers them unless ``dry_run``."""
     from retriever.data.beir import read_qrels
     from retriever.data.corpus import open_corpus
     from retriever.eval.fusion_tuning import WEIGHTS, tune_index
     from retriever.indexing.index import Index
 
     reporter = RichReporter(quiet or json)
-    texts = {query.id: query.text for query in open_corpus(str(queries), deduplicate=False)}
+    texts = {query.id: query.text for query in open_corpus(queries, deduplicate=False)}
     with Index.open(index, model) as opened:
         reporter.note("Searching and fusing …")
         found = tune_index(opened, texts, read_qrels(qrels), seed=seed)

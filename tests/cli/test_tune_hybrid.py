@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 def tune(folder, *more, code=0):
     given = ("--queries", folder / "queries.jsonl", "--qrels", folder / "dev.tsv")
-    return call("index", "tune-hybrid", folder / "index", *given, *more, code=code)
+    return call("index", "tune", folder / "index", "--hybrid", *given, *more, code=code)
 
 
 def settings(folder):
@@ -82,3 +82,10 @@ def test_mistakes_are_told(folder):
     (folder / "dev.tsv").unlink()
     assert "dev.tsv" in tune(folder, code=2)[1]
     assert settings(folder) == {"method": "fisher", "weight": 0.5}
+
+
+def test_what_is_missing_or_belongs_elsewhere_is_named(folder):
+    asked = ("index", "tune", folder / "index")
+    assert "give --queries and --qrels" in call(*asked, "--hybrid", "--queries", folder / "queries.jsonl", code=2)[1]
+    assert "read with --hybrid only" in call(*asked, "--qrels", folder / "dev.tsv", code=2)[1]
+    assert "read with --hybrid only" in call(*asked, "--dry-run", code=2)[1]
