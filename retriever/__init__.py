@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from retriever.eval.sts import StsResults, evaluate_sts
     from retriever.eval.xmc import XmcResults, evaluate_xmc
     from retriever.indexing.index import Hit, Index
+    from retriever.indexing.kinds import SearchSettings
     from retriever.indexing.label_memory import LabelMemory
     from retriever.indexing.labels import LabelIndex
     from retriever.indexing.mining import mine
@@ -71,6 +72,7 @@ __all__ = [
     "RecipeError",
     "Results",
     "RetrieverError",
+    "SearchSettings",
     "ServerError",
     "StsResults",
     "StsSet",
@@ -99,6 +101,7 @@ _HOMES = {
     "Hit": "indexing.index.Hit",
     "Index": "indexing.index.Index",
     "Results": "eval.beir.Results",
+    "SearchSettings": "indexing.kinds.SearchSettings",
     "StsResults": "eval.sts.StsResults",
     "StsSet": "data.sts.StsSet",
     "XmcDataset": "data.xmc_points.XmcDataset",
