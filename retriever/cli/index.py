@@ -23,6 +23,7 @@ Uri = Annotated[
 
 @app.command("build")
 def build(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
     data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index folder to write.")] = ...,  # type: ignore[assignment]
@@ -64,6 +65,8 @@ def build(
     from retriever.encoder.export import open_vectors
     from retriever.indexing.index import Index
 
+    if backend == "milvus":
+        _refuse_local_options(context)
     options.use_threads(threads)
     reporter = RichReporter(quiet or json)
     corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
@@ -239,6 +242,15 @@ def migrate(index: Folder) -> None:
 
     was_old = migrate(index)
     typer.echo(f"{index} {'now has' if was_old else 'has'} the present format.")
+
+
+def _refuse_local_options(context: typer.Context) -> None:
+    """Refuse options that only our own files obey."""
+    for name in ("recall", "memory", "segment_size"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            option = name.replace("_", "-")
+            raise DataError(f"Milvus tunes and divides its collections itself: leave --{option} out.")
 
 
 def _how_to_go_on(index: Path, stop: KeyboardInterrupt) -> KeyboardInterrupt:
