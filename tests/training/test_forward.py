@@ -110,7 +110,7 @@ def test_no_pack_is_padded_beyond_its_budget(monkeypatch):
 def test_the_gradient_of_queries_reaches_their_map_and_that_of_documents_does_not(budget):
     encoder = encoders.small().with_query_map()
     forward = Forward(encoder, "float32", budget)
-    weight = next(value for name, value in encoder.stack.named_parameters() if "query" in name)
+    weight = next(value for name, value in encoder.stack.named_parameters() if "sub_modules.query" in name)
     for kind, reached in (("document", False), ("query", True)):
         weight.grad = None
         forward(QUERIES, 1, kind).sum().backward()
