@@ -40,6 +40,10 @@ def groups_of_copies(texts: Sequence[str]) -> NDArray[np.int64]:
     ends = (np.array(rows, np.int64)[linking], len(texts) + found[linking])
     nodes = len(texts) + width  # texts and their sentences
     graph = csr_matrix((np.ones(len(ends[0]), np.int8), ends), shape=(nodes, nodes))
-    groups = connected_components(graph, directed=False)[1][: len(texts)]
+    return by_first_member(connected_components(graph, directed=False)[1][: len(texts)])
+
+
+def by_first_member(groups: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The same groups (N,), numbered 0, 1, … by their first members."""
     _, first, place = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[place].astype(np.int64)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from retriever.data.near_copies import groups_of_copies
+from retriever.data.near_copies import by_first_member, groups_of_copies
 from retriever.errors import DataError
 
 Pairs = NDArray[np.int64]
@@ -245,9 +245,7 @@ def holds(targets: csr_matrix, rows: NDArray[np.int64], labels: NDArray[np.int64
 def _separable(groups: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """The groups (N,) again, but the members of those of more than ``limit`` each alone; numbered by first members."""
     alone = np.bincount(groups)[groups] > limit
-    apart = np.where(alone, len(groups) + np.arange(len(groups)), groups)
-    _, first, place = np.unique(apart, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[place].astype(np.int64)
+    return by_first_member(np.where(alone, len(groups) + np.arange(len(groups)), groups))
 
 
 def _merged(points: XmcPoints, merged_to: NDArray[np.int64], labels: int) -> XmcPoints:
