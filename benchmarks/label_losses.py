@@ -1,6 +1,6 @@
 """Which loss over labels, and which labels in it? A table over seeds on extreme multi-label data, tests included.
 
-    python benchmarks/label_losses.py XMC_FOLDER … [--model MODEL …] [--seeds 3] [--rows NAME …] [--quick]
+    python benchmarks/label_losses.py XMC_FOLDER … [--model MODEL …] [--seeds 3] [--rows NAME …] [--device cuda]
 
 1. Every row is the recipe `dexml-cpu` with one thing changed: the loss, the labels that a step sees, the map of the
    texts' vectors, or tokens that labels have beside their texts. All rows take the same number of steps of the same
@@ -80,7 +80,8 @@ def measure(data: Path, row: Row, seed: int, options: argparse.Namespace) -> Sco
 
     def make() -> Scores:
         with tempfile.TemporaryDirectory() as output:
-            encoder = train(load_recipe(RECIPE, settings), data, Path(output) / "model", device="cpu", processes=1)
+            recipe, folder = load_recipe(RECIPE, settings), Path(output) / "model"
+            encoder = train(recipe, data, folder, device=options.device, processes=1)
         return evaluated(encoder, data, "dense")
 
     return cached(options.cache, told, make)
@@ -155,6 +156,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="*", default=[""], help="only rows whose names begin so; the first one always")
     parser.add_argument("--quick", action="store_true", help="a handful of steps")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where the rows are trained, such as cuda")
     parser.add_argument("--cache", type=Path, default=Path("label-losses-cache"))
     options = parser.parse_args()
     options.rows = [row for row in ROWS if row is ROWS[0] or row.name.startswith(tuple(options.rows))]

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.labelled import Labelled, open_labelled
@@ -91,7 +89,7 @@ def train(
         TrainingInterrupted: Ctrl-C; a checkpoint was written.
     """
     began = time.perf_counter()
-    Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())  # lets the processes of a launcher meet
+    parallel.meet(device)
     reporter = (reporter or Reporter()) if parallel.rank() == 0 else Reporter()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(output)

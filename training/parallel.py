@@ -13,13 +13,30 @@ Outside ``accelerate launch`` or ``torchrun`` there is one process, and nothing 
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
+
+
+def meet(device: str | None) -> None:
+    """Let the processes of a launcher meet; they part when Python ends.
+
+    A thread of the process group that lets go of a tensor while Python ends would abort the process.
+    """
+    Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+    atexit.register(part)
+
+
+def part() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -53,7 +70,8 @@ def total(value: float) -> float:
     """The sum of a number over the processes."""
     if world() == 1:
         return value
-    shared = torch.tensor(value, dtype=torch.float64)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # NCCL takes no tensors of the CPU
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(shared)
     return float(shared)
 

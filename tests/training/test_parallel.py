@@ -146,6 +146,34 @@ def test_two_processes_follow_teachers_as_one_does(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
+def test_processes_part_before_python_ends(tmp_path):
+    """What runs when Python ends runs in the order opposite to that in which it was registered."""
+    program = (
+        "import atexit, sys, torch.distributed as dist\n"
+        "from pathlib import Path\n"
+        "from retriever.training import parallel\n"
+        "def tell():\n"
+        "    Path(sys.argv[1], rank).write_text(str(dist.is_initialized()))\n"
+        "atexit.register(tell)\n"
+        "parallel.meet('cpu')\n"
+        "assert parallel.world() == 2\n"
+        "rank = str(parallel.rank())\n"
+    )
+    launch(["-c", program, str(tmp_path)], 2, ACCELERATE_USE_CPU="1")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "False", "1": "False"}
+
+
+@pytest.mark.parametrize(("backend", "device"), [("gloo", "cpu"), ("nccl", "cuda")])
+def test_numbers_are_added_on_the_device_that_the_backend_takes(monkeypatch, backend, device):
+    asked, tensor = [], torch.tensor
+    monkeypatch.setattr(parallel, "world", lambda: 2)
+    monkeypatch.setattr(parallel.dist, "get_backend", lambda: backend)
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda shared: shared.mul_(2))
+    monkeypatch.setattr(torch, "tensor", lambda *value, device, **how: asked.append(device) or tensor(*value, **how))
+    assert parallel.total(2.5) == 5.0
+    assert asked == [device]
+
+
 def test_alone_nothing_is_gathered():
     tensor = torch.ones(3, 2)
     assert parallel.gather(tensor) is tensor and parallel.total(2.5) == 2.5
