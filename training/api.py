@@ -224,7 +224,7 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     match settings.encoder:
         case PretrainedTransformer() as chosen:
             if chosen.pooling is None and chosen.template is None:
-                encoder = Encoder.load(chosen.model, device)
+                encoder = Encoder.load(chosen.model, device, max_length=chosen.max_length)
             else:
                 fields = chosen.model_dump(exclude={"family", "model", "query_map"}, exclude_none=True)
                 encoder = Encoder.pretrained(chosen.model, **fields)

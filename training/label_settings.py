@@ -39,8 +39,8 @@ class LabelSpace(Section):
     )
     clusters: Count = Field(4096, description="read with own: cluster: how many there are")
     augment: bool = Field(False, description="each label's text is a point of that label too")
-    point_tokens: Count = Field(256, description="tokens read of a point")
-    label_tokens: Count = Field(64, description="tokens read of a label")
+    point_tokens: Count | None = Field(None, description="static encoders: tokens read of a point in training")
+    label_tokens: Count | None = Field(None, description="static encoders: tokens read of a label in training")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="share of the points held out; those of 0.1 are the split validation of `retriever eval xmc`"
     )

@@ -129,10 +129,12 @@ class PointExamples:
         return PointBatch(self.points.take(rows), candidates, positives, excluded)
 
 
-def tokens_of(texts: Sequence[str], encoder: Encoder, kind: str, limit: int) -> Ragged:
-    """Tokens of texts, cut, behind the prompt of their kind."""
+def tokens_of(texts: Sequence[str], encoder: Encoder, kind: str, limit: int | None) -> Ragged:
+    """Tokens of texts behind the prompt of their kind, cut to a limit or to what the encoder reads."""
     prompt = encoder.text_tokenizer.encode([encoder.prompts.get(kind, "")])[0]
-    return prepend(prompt, encoder.text_tokenizer.encode(texts).cut(limit))
+    tokens = encoder.text_tokenizer.encode(texts)
+    limit = encoder.limit if limit is None else limit
+    return prepend(prompt, tokens if limit is None else tokens.cut(limit))
 
 
 def pairs(matrix: csr_matrix, candidates: Ids) -> Pairs:

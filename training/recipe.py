@@ -71,7 +71,9 @@ class PretrainedTransformer(EncoderSection):
 
     family: Literal["pretrained"]
     model: str = Field(description="a folder or a hub name")
-    max_length: Annotated[int, Field(ge=8)] | None = Field(None, description="tokens; the model's own limit if null")
+    max_length: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="tokens read of a text, ever after; the model's own limit if null"
+    )
     pooling: PoolingName | None = Field(None, description="a new pooling; null keeps the model's own modules")
     template: str | None = Field(
         None, description='a new pooling at its mask, such as: This sentence : "{}" means [MASK] . (PromptBERT)'
@@ -358,3 +360,9 @@ class Recipe(Section):
             raise ValueError("label_space contrasts points with labels; leave the sections head and negatives out.")
         if objective.symmetric or objective.terms != "joint" or objective.link != "all":
             raise ValueError("label_space has its own losses; of the objective it reads the temperature alone.")
+        cuts = self.label_space.point_tokens, self.label_space.label_tokens
+        if cuts != (None, None) and self.encoder.family != "static":
+            raise ValueError(
+                "a transformer reads in training what it reads ever after: set encoder.max_length, and "
+                "label_space.point_tokens and label_tokens to null."
+            )

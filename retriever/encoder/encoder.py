@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
-from retriever.encoder.folder import load_stack, load_transformer, save_stack
+from retriever.encoder.folder import limit_length, load_stack, load_transformer, save_stack
 from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
 from retriever.encoder.loop import Report, embed, encode
 from retriever.encoder.normalised import normalise_input
@@ -86,18 +86,29 @@ class Encoder:
             )
 
     @classmethod
-    def load(cls, path_or_name: str | Path, device: str | None = None, *, normalise_text: bool = False) -> Encoder:
+    def load(
+        cls,
+        path_or_name: str | Path,
+        device: str | None = None,
+        *,
+        normalise_text: bool = False,
+        max_length: int | None = None,
+    ) -> Encoder:
         """Open a model folder or a hub name.
 
         Args:
             path_or_name: The model.
             device: Such as ``cpu`` or ``cuda:0``; the best there is, if omitted.
             normalise_text: Put the rules of :mod:`retriever.data.normalise` into its tokenizer, and into what is saved.
+            max_length: Tokens that are read of a text, special ones included; as many as the model has if omitted.
 
         Raises:
-            ModelError: There is no such model, its files cannot be read, or its tokenizer cannot take the rules.
+            ModelError: There is no such model, its files cannot be read, its tokenizer cannot take the rules, or it
+                cannot read ``max_length`` tokens.
         """
         stack, path = load_stack(path_or_name, device)
+        if max_length is not None:
+            limit_length(stack[0], max_length)
         if normalise_text:
             normalise_input(stack)
         return cls(stack, path, None if path is None else OwnTokens.load(path))

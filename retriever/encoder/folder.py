@@ -67,11 +67,24 @@ def load_transformer(path_or_name: str | Path, max_length: int | None) -> Transf
     """
     folder = locate(path_or_name)
     with _reading(path_or_name, folder):
-        transformer: Transformer = Transformer(str(folder or path_or_name), max_seq_length=max_length)
-    positions = getattr(transformer.config, "max_position_embeddings", -1)
-    if max_length is not None and 0 < positions < max_length:
-        raise ModelError(f"max_length is {max_length}, but {path_or_name} has only {positions} positions; lower it.")
+        transformer: Transformer = Transformer(str(folder or path_or_name))
+    if max_length is not None:
+        limit_length(transformer, max_length)
     return transformer.float()
+
+
+def limit_length(module: nn.Module, max_length: int) -> None:
+    """Let a transformer read so many tokens of a text, special ones included; saved with it.
+
+    Raises:
+        ModelError: It is no transformer, or has fewer positions.
+    """
+    if not isinstance(module, Transformer):
+        raise ModelError(f"max_length is {max_length}, but the model is no transformer; leave max_length out.")
+    positions = int(getattr(module.config, "max_position_embeddings", -1))
+    if 0 < positions < max_length:
+        raise ModelError(f"max_length is {max_length}, but the model has only {positions} positions; lower it.")
+    module.max_seq_length = max_length
 
 
 def locate(path_or_name: str | Path) -> Path | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from encoders import MINILM, POOLINGS, TEXTS, small, subwords
+from encoders import MINILM, POOLINGS, TEXTS, small, static, subwords
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 from retriever.data.ragged import Ragged
@@ -104,9 +105,29 @@ def test_last_4_average_of_a_model_with_fewer_layers():
     np.testing.assert_allclose(encoder.encode(["dog"], dtype="float32")[0], expected.numpy(), atol=1e-6)
 
 
+def test_a_loaded_model_reads_no_more_than_asked_for(tmp_path):
+    whole, short = Encoder.load(MINILM), Encoder.load(MINILM, max_length=12)
+    start = short.text_tokenizer.encode([TEXTS[-1] * 9])[0][:10]
+    assert np.allclose(short.encode([TEXTS[-1] * 9]), whole.embed(Ragged.from_rows([start.tolist()])), atol=1e-5)
+    assert short.fingerprint != whole.fingerprint
+    short.save(tmp_path / "model")
+    again = Encoder.load(tmp_path / "model")
+    assert (again.limit, again.fingerprint) == (10, short.fingerprint)
+    theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode([TEXTS[-1] * 9])
+    assert np.allclose(short.encode([TEXTS[-1] * 9], dtype="float32"), theirs, atol=1e-5)
+
+
+def test_a_static_model_has_no_max_length(tmp_path):
+    static().save(tmp_path / "model")
+    with pytest.raises(ModelError, match="max_length is 12, but the model is no transformer; leave max_length out"):
+        Encoder.load(tmp_path / "model", max_length=12)
+
+
 def test_max_length_beyond_the_positions():
-    with pytest.raises(ModelError, match=r"max_length is 600, but .* has only 512 positions; lower it"):
+    with pytest.raises(ModelError, match="max_length is 600, but the model has only 512 positions; lower it"):
         Encoder.pretrained(MINILM, max_length=600)
+    with pytest.raises(ModelError, match="max_length is 600"):
+        Encoder.load(MINILM, max_length=600)
 
 
 def test_dropout_is_on_in_training_only():

@@ -250,6 +250,7 @@ def test_the_papers_values():
     assert (recipe.encoder.model, recipe.encoder.pooling) == ("distilbert-base-uncased", "cls")
     assert recipe.schedule.warmup == recipe.schedule.steps // 10 and recipe.batch.gradient_cache
     assert (recipe.label_space.loss, recipe.label_space.positives) == ("decoupled", "one")
+    assert recipe.encoder.max_length == 32
 
 
 @pytest.mark.parametrize(
@@ -262,6 +263,8 @@ def test_the_papers_values():
         ({"selection.keep": "last"}, "keeps the best step"),
         ({"negatives.queue": 512}, "leave the sections head and negatives out"),
         ({"objective.symmetric": True}, "reads the temperature alone"),
+        ({"encoder": {"family": "pretrained", "model": "m"}}, "set encoder.max_length"),
+        ({"encoder": {"family": "small"}, "point_tokens": None}, "set encoder.max_length"),
         ({"views": {"mix": {"same": 1.0}}}, "give either the section views"),
     ],
 )
