@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.ranking import NO_HIT, Ranking, depth
 
 Mode: TypeAlias = Literal["hybrid", "dense", "bm25"]
+Side: TypeAlias = Literal["dense", "bm25"]
 Encode: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
 """Q queries → their vectors (Q, D)."""
 
@@ -31,8 +32,20 @@ GRAPH_CANDIDATES = 200  # likewise, where deeper walks through a graph would tak
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one side of a search says about a hit: its own score and its own rank, from 1."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One found document: its rank from 1, id, score and content."""
+    """One found document: its rank from 1, id, score and content.
+
+    Where a search is asked to explain itself, ``parts`` tells what each of its sides, ``dense`` and ``bm25``, says
+    about the document; None where it is not among the candidates of that side.
+    """
 
     rank: int
     id: str
@@ -40,20 +53,19 @@ class Hit:
     title: str
     text: str
     metadata: Mapping[str, Any]
+    parts: Mapping[Side, Part | None] = field(default_factory=dict)
 
 
-def rank(
+def search_sides(
     view: State,
     encode: Encode,
     queries: Sequence[str],
     k: int,
-    mode: Mode,
-    fusion: Fusion | None = None,
-    weight: float | None = None,
+    mode: Mode = "hybrid",
     allowed: Allowed = None,
     settings: SearchSettings | None = None,
-) -> Ranking:
-    """Search; see :meth:`retriever.indexing.index.Index.search_batch`.
+) -> dict[Side, Ranking]:
+    """Search by vectors, by words, or by both; see :meth:`retriever.indexing.index.Index.search_batch`.
 
     Args:
         view: What is searched.
@@ -61,61 +73,77 @@ def rank(
         queries: Q queries.
         k: Hits wanted.
         mode: ``hybrid``, ``dense`` or ``bm25``.
-        fusion: How ``hybrid`` fuses.
-        weight: Share of the vectors in ``hybrid``.
         allowed: Which documents may be hits, as the view tells it; all that are alive if not given.
         settings: What the search by vectors may spend, where FAISS does it.
 
     Returns:
+        The hits of each side, Q rankings as deep as ``k``; in ``hybrid`` as deep as what a fusion looks at.
+    """
+    if not all(query.strip() for query in queries):
+        raise DataError("The query is empty: give at least one word to search for.")
+    if mode not in get_args(Mode):
+        raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
+    depth = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES) if mode == "hybrid" else k
+    found: dict[Side, Ranking] = {}
+    if mode != "bm25":
+        found["dense"] = view.dense(encode(queries), depth, allowed, settings)
+    if mode != "dense":
+        found["bm25"] = view.bm25.search(queries, depth, allowed)
+    return found
+
+
+def join_sides(
+    view: State, found: Mapping[Side, Ranking], k: int, fusion: Fusion | None = None, weight: float | None = None
+) -> Ranking:
+    """The ``k`` best hits of the sides of a search.
+
+    Args:
+        view: What was searched.
+        found: The hits of one side, which are taken as they are, or of both, which are fused.
+        k: Hits wanted.
+        fusion: How both are fused; as the index was tuned to if not given.
+        weight: Share of the vectors; likewise.
+
+    Returns:
         Rows and scores (Q, K).
     """
-    _check_queries(queries)
-    if mode == "bm25":
-        return view.bm25.search(queries, k, allowed)
-    if mode == "dense":
-        return view.dense(encode(queries), k, allowed, settings)
-    if mode != "hybrid":
-        raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
+    if len(found) == 1:
+        return next(iter(found.values()))
     tuned = view.manifest.fusion
     method = fusion or tuned.method
     if weight is None:
         weight = tuned.weight if method == tuned.method else 0.5
-    weights = shares(weight)
     width = max(1, depth(k, len(view)))  # an index whose documents are all deleted has no hits to fuse
-    return fuse(parts(view, encode, queries, k, allowed, settings), width, method=method, weights=weights)
+    return fuse([found["dense"], found["bm25"]], width, method=method, weights=shares(weight))
 
 
-def parts(
-    view: State,
-    encode: Encode,
-    queries: Sequence[str],
-    k: int,
-    allowed: Allowed = None,
-    settings: SearchSettings | None = None,
-) -> tuple[Ranking, Ranking]:
-    """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words; see :func:`rank`."""
-    _check_queries(queries)
-    candidates = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES)
-    dense = view.dense(encode(queries), candidates, allowed, settings)
-    return dense, view.bm25.search(queries, candidates, allowed)
-
-
-def hits(view: State, ranking: Ranking) -> list[list[Hit]]:
-    """The documents of a ranking, for each of its queries."""
+def hits(view: State, ranking: Ranking, found: Mapping[Side, Ranking] | None = None) -> list[list[Hit]]:
+    """The documents of a ranking, for each of its queries, and what the sides found say about them, if given."""
     rows = np.unique(ranking.rows[ranking.rows != NO_HIT])
     documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))
-    return [_hits(ranking, query, documents) for query in range(len(ranking))]
+    return [_hits(ranking, query, documents, found or {}) for query in range(len(ranking))]
 
 
-def _hits(ranking: Ranking, query: int, documents: Mapping[int, Document]) -> list[Hit]:
-    found = zip(*(values.tolist() for values in ranking.hits(query)), strict=True)
+def _hits(ranking: Ranking, query: int, documents: Mapping[int, Document], found: Mapping[Side, Ranking]) -> list[Hit]:
+    told = {side: _parts(one, query) for side, one in found.items()}
+    pairs = zip(*(values.tolist() for values in ranking.hits(query)), strict=True)
     return [
-        Hit(rank, document.id, score, document.title, document.text, document.metadata)
-        for rank, (row, score) in enumerate(found, start=1)
+        Hit(
+            rank,
+            document.id,
+            score,
+            document.title,
+            document.text,
+            document.metadata,
+            {side: own.get(row) for side, own in told.items()},
+        )
+        for rank, (row, score) in enumerate(pairs, start=1)
         for document in [documents[row]]
     ]
 
 
-def _check_queries(queries: Sequence[str]) -> None:
-    if not all(query.strip() for query in queries):
-        raise DataError("The query is empty: give at least one word to search for.")
+def _parts(ranking: Ranking, query: int) -> dict[int, Part]:
+    """What a side says about each of its rows."""
+    rows, scores = ranking.hits(query)
+    pairs = zip(rows.tolist(), scores.tolist(), strict=True)
+    return {row: Part(score, rank) for rank, (row, score) in enumerate(pairs, start=1)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Index
+from retriever.indexing.searching import Part
 
 QUERY = "heron and quill"
 
@@ -73,3 +76,39 @@ def test_the_parts_of_a_hybrid_search_can_be_had(index, exact):
     np.testing.assert_array_equal(dense.rows, exact["dense"].rows)
     np.testing.assert_array_equal(bm25.rows, exact["bm25"].rows)
     assert index.rows(["doc-7", "nobody"]).tolist() == [7, -1]
+
+
+@pytest.mark.parametrize("fusion", ["fisher", "rrf"])
+def test_a_hybrid_search_explains_its_hits_by_its_sides(index, exact, fusion):
+    hits = index.search(QUERY, 40, fusion=fusion, explain=True)
+    assert [replace(hit, parts={}) for hit in hits] == index.search(QUERY, 40, fusion=fusion)
+    for hit in hits:
+        row = int(hit.id.removeprefix("doc-"))
+        assert list(hit.parts) == ["dense", "bm25"]
+        for side, part in hit.parts.items():
+            place = exact[side].rows[0].tolist().index(row) if row in exact[side].rows[0] else None
+            if place is None:
+                assert part is None
+            else:
+                assert part == Part(pytest.approx(exact[side].scores[0, place], abs=1e-5), place + 1)
+                assert (type(part.score), type(part.rank)) == (float, int)
+
+
+def test_a_document_that_one_side_does_not_find_has_no_part_there(index):
+    found = {hit.id: hit.parts for hit in index.search("heron", 120, explain=True)}
+    without = next(name for name, parts in found.items() if parts["bm25"] is None)
+    assert "heron" not in index.get(without).content
+    assert found[without]["dense"].rank > 1
+
+
+@pytest.mark.parametrize("mode", ["dense", "bm25"])
+def test_a_search_of_one_side_is_its_own_explanation(index, mode):
+    many = index.search_batch([QUERY, "amber"], 5, mode, explain=True)
+    assert all(hit.parts == {mode: Part(hit.score, hit.rank)} for hits in many for hit in hits)
+    assert all(hit.parts == {} for hit in index.search(QUERY, 5, mode))
+
+
+def test_filters_hold_for_the_parts(index):
+    hits = index.search(QUERY, filters=["number<10"], explain=True)
+    ranks = sorted(hit.parts["dense"].rank for hit in hits)
+    assert ranks == list(range(1, len(hits) + 1)) and len(hits) == 10
