@@ -45,7 +45,7 @@ def test_hits_come_as_one_types_with_matches_marked(page, index):
     assert {text.lower() for text in page.text(".hit:first-child mark")} == {"reset", "device"}
     assert re.fullmatch(r"\d hits in [\d.]+ ms", page.text("#status")[0])
     page.type("#q", " qqqq")
-    page.wait("return location.hash.includes('qqqq')")
+    page.wait("return location.search.includes('qqqq')")
 
 
 def test_all_modes_stand_side_by_side(page):
@@ -133,12 +133,21 @@ def test_metadata_that_are_no_json_are_told(page, index):
 
 
 def test_a_question_can_be_linked(page):
-    url = page.run("return location.href.split('#')[0]")
-    page.open("about:blank")
-    page.open(f"{url}#q=battery&mode=bm25&k=1&filters=year%3E2020")
+    url = page.run("return location.origin")
+    page.open(f"{url}/?q=battery&mode=bm25&k=1&filters=year%3E2020&filters=lang%3Dde")
     page.wait(SHOWN)
     assert page.run("return document.querySelector('input[name=mode]:checked').value") == "bm25"
-    assert page.run("return document.querySelector('#filters').value") == "year>2020"
+    assert page.run("return document.querySelector('#filters').value") == "year>2020 lang=de"
+    page.click("input[value=hybrid]")
+    page.wait("return location.search.includes('mode=hybrid')")
+    assert page.run("return new URLSearchParams(location.search).getAll('filters')") == ["year>2020", "lang=de"]
+
+
+def test_skipping_to_the_results_keeps_them(page):
+    ask(page, "battery")
+    page.run("document.querySelector('.skip').click()")
+    page.wait("return location.hash === '#results'")
+    assert page.run("return document.querySelector('#q').value") == "battery" and page.run(SHOWN)
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(page):
@@ -212,7 +221,7 @@ def test_a_key_is_asked_for_and_used(browser, service):
 
 def test_what_may_not_be_changed_has_no_buttons(browser, service):
     with listening(service, read_only=True) as url:
-        browser.open(f"{url}#q=battery")
+        browser.open(f"{url}/?q=battery")
         browser.wait(SHOWN)
         assert not browser.run("return document.querySelector('#change').checkVisibility()")
         assert browser.text(".hit > button") == []

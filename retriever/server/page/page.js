@@ -2,7 +2,7 @@
 //
 // 1. Typing waits for a pause; a newer question makes an older one's answer void.
 // 2. Everything from documents becomes text nodes, never markup.
-// 3. The question stands in the address, so that it can be linked and gone back to.
+// 3. The question stands in the address, as `/search` takes it, so that it can be linked.
 "use strict";
 
 const PAUSE = 180; // milliseconds
@@ -189,15 +189,15 @@ async function enter(event) {
 
 function remember(q, mode, k, filters) {
   const parts = new URLSearchParams({ q, mode, k });
-  if (filters.length) parts.set("filters", filters.join(" "));
-  history.replaceState(null, "", q ? `#${parts}` : location.pathname);
+  for (const filter of filters) parts.append("filters", filter);
+  history.replaceState(null, "", q ? `?${parts}` : location.pathname);
 }
 
 function recall() {
-  const parts = new URLSearchParams(location.hash.slice(1));
+  const parts = new URLSearchParams(location.search);
   find("q").value = parts.get("q") ?? "";
   find("k").value = parts.get("k") ?? 10;
-  find("filters").value = parts.get("filters") ?? "";
+  find("filters").value = parts.getAll("filters").join(" ");
   const mode = document.querySelector(`input[name=mode][value="${CSS.escape(parts.get("mode") ?? "hybrid")}"]`);
   if (mode) mode.checked = true;
 }
@@ -234,7 +234,6 @@ async function start() {
   find("key").addEventListener("change", enter);
   find("enter").addEventListener("submit", enter);
   document.addEventListener("keydown", press);
-  window.addEventListener("hashchange", () => (recall(), search()));
   if (await describe()) await search();
 }
 
