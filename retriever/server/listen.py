@@ -1,7 +1,8 @@
 """Listening: a socket that is free, connections that do not drag, and an end that keeps its word.
 
 1. The port is taken before anything is loaded, so that a taken one is told at once.
-2. A connection must send the head of its first request within ``HEAD_SECONDS``, and no head above ``HEAD_BYTES``.
+2. A connection must send the head of a request within ``HEAD_SECONDS`` of its beginning, for the first one of the
+   connection's, and no head above ``HEAD_BYTES``.
 3. At the end of the process nothing new is accepted, and what was accepted is answered.
 """
 
@@ -41,7 +42,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time of the first head."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self._expire)
+        self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the time."""
@@ -53,6 +54,8 @@ class PatientProtocol(HttpToolsProtocol):
         began_before = self._in_head
         super().data_received(data)
         self._head = self._head + len(data) if began_before and self._in_head else 0
+        if self._in_head or self._is_idle:  # also by a line end, after which nobody else minds the time
+            self._start()
         if self._head > HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large: send fewer or shorter headers.")
 
@@ -75,6 +78,14 @@ class PatientProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _start(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._expire)
 
     def _expire(self) -> None:
         if not self.transport.is_closing():

@@ -93,6 +93,26 @@ def test_a_connection_that_sends_no_whole_head_is_closed(url, sent, monkeypatch)
         assert everything(connection) == b""
 
 
+@pytest.mark.parametrize("sent", [b"\r\n", b"GET /health HTT", b"GET /health HTTP/1.1\r\nHost: loc"])
+def test_a_kept_connection_that_sends_no_whole_second_head_is_closed(url, sent, monkeypatch):
+    monkeypatch.setattr(listen, "HEAD_SECONDS", 0.5)
+    with connect(url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(sent)
+        assert b"HTTP/1.1" not in everything(connection)
+
+
+def test_a_head_that_trickles_in_has_no_more_time(url, monkeypatch):
+    monkeypatch.setattr(listen, "HEAD_SECONDS", 0.5)
+    with connect(url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            while True:
+                connection.sendall(b"X: y\r\n")
+                time.sleep(0.02)
+
+
 def test_requests_after_each_other_and_at_once_on_one_connection_are_answered(url):
     request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
