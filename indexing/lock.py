@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from retriever.errors import OutputError
+from retriever.errors import BusyError, OutputError
 from retriever.files import write_atomically
 
 WRITER = ".writer.json"
@@ -31,7 +31,8 @@ def locked(folder: Path) -> Iterator[None]:
         folder: A folder that exists.
 
     Raises:
-        OutputError: Another process is writing it, or it cannot be locked.
+        BusyError: Another process is writing it.
+        OutputError: It cannot be locked.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -53,7 +54,7 @@ def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OutputError(f"{_holder(folder)}: wait until it is done.") from error
+        raise BusyError(f"{_holder(folder)}: wait until it is done.") from error
     except OSError as error:
         raise OutputError(
             f"The file system cannot lock {folder} ({error.strerror}): put the index on a local disk."

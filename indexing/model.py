@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retriever.errors import IndexFolderError
+from retriever.errors import OtherModelError
 from retriever.indexing.manifest import Manifest, find_model, read_manifest
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ def load(model: str | Path) -> Encoder:
 
 
 def checked(encoder: Encoder, manifest: Manifest, folder: Path) -> Encoder:
-    """The encoder, if it is the one that built the index."""
+    """The encoder, if it is the one that built the index; otherwise an :class:`OtherModelError`."""
     if encoder.fingerprint != manifest.model.fingerprint:
         built_by = manifest.model.path or "one that was not saved"
-        raise IndexFolderError(
+        raise OtherModelError(
             f"The index {folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
             "open it with that model, or build it again."
         )

@@ -21,9 +21,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from retriever.errors import (
+    BusyError,
     DataError,
     IndexFolderError,
     ModelError,
+    OtherModelError,
     OutputError,
     RecipeError,
     RetrieverError,
@@ -56,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BeirDataset",
+    "BusyError",
     "Client",
     "Corpus",
     "DataError",
@@ -68,6 +71,7 @@ __all__ = [
     "LabelMemory",
     "Labelled",
     "ModelError",
+    "OtherModelError",
     "OutputError",
     "RecipeError",
     "Results",

@@ -8,7 +8,9 @@ A message names the file, line or option and the way out.
     ├── RecipeError     an unknown recipe, an unknown key, a value out of range, keys that contradict each other
     ├── ModelError      a folder that holds no model, or a model that does not fit the job
     ├── IndexFolderError  an index folder that is missing, damaged, or built by another model
+    │   └── OtherModelError  the last of these
     ├── OutputError     a place that cannot be written: it exists already, or the disk is full
+    │   └── BusyError   an index that another process is writing
     └── ServerError     a server that cannot start, cannot be reached, or refuses a request
 """
 
@@ -33,8 +35,16 @@ class IndexFolderError(RetrieverError):
     """An index folder is missing, damaged, or was built by another model."""
 
 
+class OtherModelError(IndexFolderError):
+    """An index was built by another model than the one that is to search it."""
+
+
 class OutputError(RetrieverError):
     """An output cannot be written: it exists already, or the disk is full."""
+
+
+class BusyError(OutputError):
+    """An index cannot be written now: another process is writing it."""
 
 
 class ServerError(RetrieverError):

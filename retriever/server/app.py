@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 import retriever
 from retriever.server import errors, settings
 from retriever.server.batcher import Batcher
+from retriever.server.description import tell_keys
 from retriever.server.guard import Guard
 from retriever.server.metrics import Metrics
 from retriever.server.observe import Observe
@@ -67,6 +68,8 @@ def create_app(service: Service, options: Settings | None = None, threads: int =
     for group in (search, documents, embeddings, predict, about, page):
         app.include_router(group.router)
     errors.install(app)
+    if options.keys:
+        tell_keys(app)
     return app
 
 

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from retriever.errors import DataError, RetrieverError
+from retriever.errors import BusyError, DataError, OtherModelError, RetrieverError
 from retriever.server.batcher import OverloadedError
 
 logger = logging.getLogger("retriever.server")
@@ -99,6 +99,15 @@ def install(app: FastAPI) -> None:
     async def mistaken(request: Request, error: Exception) -> Response:
         return refusal(request.scope, 422, "invalid", without_folders(str(error)))
 
+    async def busy(request: Request, error: Exception) -> Response:
+        sentence = "Another process is writing the index: come back when it is done."
+        return refusal(request.scope, 409, "busy", sentence, {"Retry-After": "5"})
+
+    async def other_model(request: Request, error: Exception) -> Response:
+        logger.error("unavailable: %s", error, extra={"request_id": request.scope.get("request_id", "")})
+        sentence = "Another model has built the index anew: start the server again, which opens that model."
+        return refusal(request.scope, 503, "other_model", sentence, {"Retry-After": "60"})
+
     async def unavailable(request: Request, error: Exception) -> Response:
         logger.error("unavailable: %s", error, extra={"request_id": request.scope.get("request_id", "")})
         sentence = "What is served cannot be read or written now: the server's log tells why."
@@ -110,6 +119,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(OverloadedError, overloaded)
     app.add_exception_handler(TimeoutError, late)
     app.add_exception_handler(DataError, mistaken)
+    app.add_exception_handler(BusyError, busy)
+    app.add_exception_handler(OtherModelError, other_model)
     app.add_exception_handler(RetrieverError, unavailable)
 
 

@@ -82,6 +82,7 @@ STATUSES = {
     403: "The key does not allow this.",
     404: "This is not here.",
     408: "The body did not come in time.",
+    409: "Another process is writing the index.",
     413: "The body is too large.",
     415: "The body does not say that it is JSON.",
     422: "A value is wrong.",

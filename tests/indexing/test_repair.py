@@ -11,7 +11,7 @@ import pytest
 
 from retriever.data.document import Document
 from retriever.encoder import Encoder
-from retriever.errors import IndexFolderError, OutputError
+from retriever.errors import BusyError, IndexFolderError
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.index import Index
 from retriever.indexing.lock import locked
@@ -190,7 +190,7 @@ def test_mistakes_are_told(folder, encoder, tmp_path):
     with pytest.raises(IndexFolderError, match="holds no index"):
         Index.repair(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
-    with locked(folder), pytest.raises(OutputError, match="has been writing the index"):
+    with locked(folder), pytest.raises(BusyError, match="has been writing the index"):
         Index.repair(folder)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(IndexFolderError, match=r"The manifest .* is damaged: build the index again"):

@@ -124,8 +124,9 @@ def test_a_lock_of_another_process_is_told_without_its_folder(client, index):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         response = post(client, {"id": "a"})
-        refusal(response, 503, "unavailable")
+        assert "Another process" in refusal(response, 409, "busy")
         assert response.headers["retry-after"]
+        assert client.get("/search", params={"q": "battery"}).status_code == 200
     finally:
         os.close(lock)
     assert post(client, {"id": "a"}).status_code == 200

@@ -11,6 +11,8 @@ import pytest
 from server_app import listening, refusal, serving
 
 from retriever.data.document import Document
+from retriever.data.tokenizers import WordTokenizer
+from retriever.encoder import Encoder
 from retriever.indexing.index import Index
 
 
@@ -94,6 +96,18 @@ def test_a_change_by_another_process_is_seen_and_no_request_is_dropped(service, 
         assert client.get("/info").json()["index"]["documents"] == 1
     assert set(statuses) == {200}
     assert found[-1] == ("new",) and len(set(found)) > 3
+
+
+def test_an_index_that_another_model_has_built_anew_is_refused_in_a_sentence_of_its_own(service, index, caplog):
+    other = Encoder.static(WordTokenizer.train(["zebra heron"], min_documents=1), dimension=16)
+    with serving(service) as client:
+        assert client.get("/search", params={"q": "battery"}).status_code == 200
+        Index.build(other, [Document("new", text="zebra")], index.folder, overwrite=True).close()
+        response = client.get("/search", params={"q": "zebra"})
+        assert "start the server again" in refusal(response, 503, "other_model")
+        assert response.headers["retry-after"] and "built by another model" in caplog.text
+        refusal(client.get("/health"), 503, "not_ready")
+        assert client.post("/embed", json={"inputs": "battery"}).status_code == 200
 
 
 def test_searches_go_on_while_documents_are_added(service):
