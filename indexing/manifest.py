@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -286,6 +287,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+@cache
 def package_version() -> str:
     """The version of this package."""
     try:

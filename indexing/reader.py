@@ -196,7 +196,8 @@ class IndexReader:
             now = stamp(self.folder)
             if now != self._stamp:
                 view = open_state(self.folder, self._view)
-                if self._encoder is not None:
+                is_same_model = view.manifest.model.fingerprint == self._view.manifest.model.fingerprint
+                if self._encoder is not None and not is_same_model:  # a fingerprint reads the whole model
                     checked(self._encoder, view.manifest, self.folder)
                 self._view, self._stamp = view, now
             return self._view

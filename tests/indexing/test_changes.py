@@ -187,6 +187,18 @@ def test_an_index_of_another_model_in_the_same_place_is_refused(index, encoder, 
         index.search("amber")
 
 
+def test_a_change_does_not_read_the_model_again(index, encoder, monkeypatch):
+    read = []
+    fingerprint = Encoder.fingerprint.fget
+    monkeypatch.setattr(Encoder, "fingerprint", property(lambda self: read.append(1) or fingerprint(self)))
+    for number in range(3):
+        index.add([Document(f"n{number}", text="amber")])
+        assert len(index) == 121 + number and index.search("amber")
+    assert not read
+    Index.build(encoder, [Document("new", text="amber")], index.folder, overwrite=True).close()
+    assert [hit.id for hit in index.search("amber")] == ["new"]
+
+
 # Mistakes
 
 
