@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from anyio import fail_after
-
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 
@@ -95,12 +93,17 @@ class Batcher:
             _Job(inputs[start : start + self._size], loop.create_future(), time.perf_counter())
             for start in range(0, len(inputs), self._size)
         ]
+        late = loop.call_later(self._timeout, _give_up, jobs)
         self._queue.setdefault(task, deque()).extend(jobs)
         self.waiting += len(inputs)
         self._some.set()
-        with fail_after(self._timeout):
+        try:
+            if len(jobs) == 1:
+                return list(await jobs[0].answer)
             answers = await asyncio.gather(*(job.answer for job in jobs))
-        return [output for answer in answers for output in answer]
+            return [output for answer in answers for output in answer]
+        finally:
+            late.cancel()
 
     @property
     def is_running(self) -> bool:
@@ -164,3 +167,10 @@ class Batcher:
             if not job.answer.done():
                 job.answer.set_result(outputs[start:stop])
             start = stop
+
+
+def _give_up(jobs: Sequence[_Job]) -> None:
+    """Tell who waits that there is no answer in time."""
+    for job in jobs:
+        if not job.answer.done():
+            job.answer.set_exception(TimeoutError())

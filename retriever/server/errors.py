@@ -134,7 +134,7 @@ def _unreadable(scope: Scope, error: RequestValidationError) -> Response:
     if first["type"] == "json_invalid":
         return refusal(scope, 400, "bad_request", _SENTENCES[400])
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    if len(first["loc"]) == 1 and first["type"] in ("missing", "model_attributes_type"):
+    if len(first["loc"]) == 1 and first["type"] == "model_type":
         sentence = "The body is no JSON object: send one, with the header Content-Type: application/json."
         return refusal(scope, 422, "invalid", sentence)
     message = str(first["msg"]).removeprefix("Value error, ")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 
 from anyio import fail_after
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +29,8 @@ LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 BURST = 2.0  # seconds
 CLIENTS = 10_000  # buckets that are kept
 BEARER = "bearer "
+
+Headers = Mapping[bytes, bytes]
 
 
 class Guard:
@@ -49,15 +51,16 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = dict(scope["headers"])
         try:
-            self._check(scope)
+            self._check_caller(scope, headers)
+            self._check_body(headers)
         except RefusedError as error:
             await error.response(scope)(scope, receive, send)
             return
-        await self._app(scope, _limited(receive, self._settings), send)
+        await self._app(scope, receive if scope["method"] == "GET" else _limited(receive, self._settings), send)
 
-    def _check(self, scope: Scope) -> None:
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
+    def _check_caller(self, scope: Scope, headers: Headers) -> None:
         if not self._settings.keys and _host(headers) not in LOCAL:
             raise RefusedError(
                 403, "forbidden", "Without keys this server answers to names of its own machine only, as localhost."
@@ -67,6 +70,8 @@ class Guard:
         scope["key"] = caller = key.name if key else client[0] if client else ""
         if self._settings.rate is not None and scope["path"] != "/health":
             self._spend(caller, self._settings.rate)
+
+    def _check_body(self, headers: Headers) -> None:
         length = _value(headers, b"content-length")
         has_body = length not in ("", "0") or _value(headers, b"transfer-encoding")
         if has_body and not _value(headers, b"content-type").startswith("application/json"):
@@ -75,7 +80,7 @@ class Guard:
         if length.isdecimal() and int(length[:20]) > self._settings.max_body:
             raise _too_large(self._settings)
 
-    def _key(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> Key:
+    def _key(self, scope: Scope, headers: Headers) -> Key:
         key = find_key(self._settings.keys, _secret(headers))
         if key is None:
             raise RefusedError(
@@ -106,16 +111,16 @@ def _writes(scope: Scope) -> bool:
     return scope["path"].startswith("/documents") and scope["method"] not in ("GET", "HEAD", "OPTIONS")
 
 
-def _value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
-    return next((value.decode("latin-1") for one, value in headers if one == name), "")
+def _value(headers: Headers, name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")
 
 
-def _secret(headers: Sequence[tuple[bytes, bytes]]) -> str:
+def _secret(headers: Headers) -> str:
     bearer = _value(headers, b"authorization")
     return bearer[len(BEARER) :].strip() if bearer.lower().startswith(BEARER) else _value(headers, b"x-api-key")
 
 
-def _host(headers: Sequence[tuple[bytes, bytes]]) -> str:
+def _host(headers: Headers) -> str:
     host = _value(headers, b"host")
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
 

@@ -56,13 +56,14 @@ class Observe:
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
-        scope["request_id"] = _request_id(scope)
+        scope["request_id"] = name = _request_id(scope)
+        headers = [(b"x-request-id", name.encode()), *_HEADERS]
 
         async def send_more(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", scope["request_id"].encode()), *_HEADERS]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         try:
@@ -111,5 +112,7 @@ class JsonLines(logging.Formatter):
 
 
 def _request_id(scope: Scope) -> str:
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode("ascii") if _PLAIN.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _PLAIN.fullmatch(value):
+            return str(value, "ascii")
+    return f"{random.getrandbits(64):016x}"

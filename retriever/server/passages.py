@@ -11,10 +11,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice, takewhile
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypedDict
 
 from retriever.data.words import UNSPACED, WordAnalyzer
 
@@ -28,19 +27,15 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+Span = tuple[int, int, str]
+"""Start and stop of a word that matches, and its stem."""
+
+
+class Piece(TypedDict):
     """A run of text that matches the query, or does not."""
 
     text: str
     match: bool
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Span:
-    start: int
-    stop: int
-    stem: str
 
 
 class Passages:
@@ -55,24 +50,30 @@ class Passages:
         self._analyzer = analyzer
         words = set(analyzer.words(query))
         self._stems = {analyzer.stem(word) for word in words - FUNCTION_WORDS or words}
+        self._seen, self._matching = set[str](), set[str]()  # words of texts, and those of them with such a stem
 
     def of(self, text: str, length: int = LENGTH) -> list[Piece]:
         """The best passage of a text, of about ``length`` characters."""
         spans = self._spans(text[:SEEN])
+        if len(text) <= length:
+            return _pieces(text, 0, len(text), spans)
         start, stop = _window(spans, len(text), length)
-        start, stop = _between_words(text, start, stop)
-        return _pieces(text, start, stop, spans)
+        return _pieces(text, *_between_words(text, start, stop), spans)
 
     def whole(self, text: str) -> list[Piece]:
         """A whole text, such as a title."""
         return _pieces(text, 0, len(text), self._spans(text[:SEEN]))
 
-    def _spans(self, text: str) -> list[_Span]:
+    def _spans(self, text: str) -> list[Span]:
         """Where words with a stem of the query stand, rising; those of scripts without blanks may overlap."""
         stem = self._analyzer.stem
-        found = {word: key for word in set(self._analyzer.words(text)) if (key := stem(word)) in self._stems}
-        lower = _lower(text)
-        return sorted(_Span(at, at + len(word), found[word]) for word in found for at in _places(word, lower))
+        words = set(self._analyzer.words(text))
+        new = words - self._seen
+        self._seen |= new
+        self._matching.update(word for word in new if stem(word) in self._stems)
+        found = words & self._matching
+        lower = _lower(text) if found else ""
+        return sorted((at, at + len(word), stem(word)) for word in found for at in _places(word, lower))
 
 
 def _lower(text: str) -> str:
@@ -83,34 +84,36 @@ def _lower(text: str) -> str:
     return "".join(small if len(small := character.lower()) == 1 else character for character in text)
 
 
-def _places(word: str, text: str) -> Iterator[int]:
+def _places(word: str, text: str) -> list[int]:
     """Where a word begins in a text, as a whole word unless it is of a script without blanks."""
+    places: list[int] = []
     is_part = _UNSPACED.match(word) is not None
     at = text.find(word)
     while at >= 0:
         stop = at + len(word)
         if is_part or not (text[at - 1 : at].isalnum() or text[stop : stop + 1].isalnum()):
-            yield at
+            places.append(at)
         at = text.find(word, at + 1)
+    return places
 
 
-def _window(spans: Sequence[_Span], end: int, length: int) -> tuple[int, int]:
+def _window(spans: Sequence[Span], end: int, length: int) -> tuple[int, int]:
     """Start and end of the best window, with some text before its first word."""
     best, first, last = (0, 0), 0, 0
-    for number, span in enumerate(spans):
-        inside = list(takewhile(partial(_ends_by, span.start + length), islice(spans, number, None)))
-        worth = len({other.stem for other in inside}), len(inside)
+    held, beyond = Counter[str](), 0  # stems of the spans that a window from here holds, and the first one after them
+    for number, (start, _, stem) in enumerate(spans):
+        while beyond < len(spans) and spans[beyond][1] <= start + length:
+            held[spans[beyond][2]] += 1
+            beyond += 1
+        worth = len(+held), beyond - number
         if worth > best:
-            best, first, last = worth, span.start, inside[-1].stop
+            best, first, last = worth, start, spans[beyond - 1][1]
+        held[stem] -= 1
     if last <= length:
         return 0, min(length, end)
     spare = max(0, length - (last - first))
     start = min(first - spare // 3, max(0, end - length))
     return max(0, start), min(end, max(start + length, last))
-
-
-def _ends_by(limit: int, span: _Span) -> bool:
-    return span.stop <= limit
 
 
 def _between_words(text: str, start: int, stop: int) -> tuple[int, int]:
@@ -122,23 +125,23 @@ def _between_words(text: str, start: int, stop: int) -> tuple[int, int]:
     return start, stop
 
 
-def _pieces(text: str, start: int, stop: int, spans: Sequence[_Span]) -> list[Piece]:
+def _pieces(text: str, start: int, stop: int, spans: Sequence[Span]) -> list[Piece]:
     pieces: list[Piece] = []
     at = start
-    for span in spans:
-        begin, end = max(span.start, at), min(span.stop, stop)
+    for first, last, _ in spans:
+        begin, end = max(first, at), min(last, stop)
         if begin >= end:
             continue
         if begin > at:
-            pieces.append(Piece(text[at:begin], False))
-        elif pieces and pieces[-1].match:  # the pairs of a script without blanks overlap or touch
-            begin = begin - len(pieces.pop().text)
-        pieces.append(Piece(text[begin:end], True))
+            pieces.append({"text": text[at:begin], "match": False})
+        elif pieces and pieces[-1]["match"]:  # the pairs of a script without blanks overlap or touch
+            begin -= len(pieces.pop()["text"])
+        pieces.append({"text": text[begin:end], "match": True})
         at = end
     if at < stop:
-        pieces.append(Piece(text[at:stop], False))
+        pieces.append({"text": text[at:stop], "match": False})
     if pieces and start:
-        pieces.insert(0, Piece("… ", False))
+        pieces.insert(0, {"text": "… ", "match": False})
     if pieces and stop < len(text):
-        pieces.append(Piece(" …", False))
+        pieces.append({"text": " …", "match": False})
     return pieces

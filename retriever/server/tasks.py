@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +16,6 @@ from retriever.encoder.encoder import Encoder, Kind
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.index import Hit, Index, Mode
 from retriever.indexing.labels import LabelIndex, Tag
-
-DEEP = 100  # hits of each part that are looked at when a hybrid search is explained
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """How one side of a search sees a hit: its own score and its own rank, from 1."""
-
-    score: float
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A hit and what its parts say; a part is None where it does not have the hit among its first ones."""
-
-    hit: Hit
-    parts: dict[str, Part | None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +29,7 @@ class Search:
         weight: Likewise.
         k: Likewise.
         filters: Likewise.
-        explain: Whether a hybrid search tells the parts of its hits, at the price of a search more for each.
+        explain: Likewise.
     """
 
     index: Index
@@ -59,22 +40,11 @@ class Search:
     filters: tuple[str, ...]
     explain: bool
 
-    def run(self, inputs: Sequence[str]) -> list[list[Found]]:
+    def run(self, inputs: Sequence[str]) -> list[list[Hit]]:
         """The hits of each query, best first."""
-        found = self._hits(inputs, self.mode, self.k)
-        if self.mode != "hybrid":
-            return [[Found(hit, {self.mode: Part(hit.score, hit.rank)}) for hit in hits] for hits in found]
-        if not self.explain:
-            return [[Found(hit, {}) for hit in hits] for hits in found]
-        sides = [mode for mode in get_args(Mode) if mode != "hybrid"]
-        seen = {side: [_by_id(hits) for hits in self._hits(inputs, side, max(self.k, DEEP))] for side in sides}
-        return [
-            [Found(hit, {side: seen[side][query].get(hit.id) for side in sides}) for hit in hits]
-            for query, hits in enumerate(found)
-        ]
-
-    def _hits(self, queries: Sequence[str], mode: Mode, k: int) -> list[list[Hit]]:
-        return self.index.search_batch(queries, k, mode, self.fusion, self.filters, self.weight)
+        return self.index.search_batch(
+            inputs, self.k, self.mode, self.fusion, self.filters, self.weight, explain=self.explain
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +132,3 @@ def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
         return count_tokens(encoder.parts[0], texts)
     lengths: list[int] = encoder.text_tokenizer.encode(texts).lengths.tolist()
     return lengths
-
-
-def _by_id(hits: Sequence[Hit]) -> dict[str, Part | None]:
-    return {hit.id: Part(hit.score, hit.rank) for hit in hits}

@@ -41,7 +41,7 @@ def test_folders_are_left_out_of_sentences(sentence, told):
     ],
 )
 def test_what_breaks_is_logged_and_not_told(client, monkeypatch, caplog, error, status, kind):
-    def broken(*arguments):
+    def broken(*arguments, **options):
         raise error
 
     monkeypatch.setattr(Index, "search_batch", broken)

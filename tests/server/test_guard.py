@@ -46,7 +46,7 @@ def test_a_body_that_a_form_of_another_page_could_send_is_refused(client, kind):
 
 def test_without_a_body_the_route_answers(client):
     refusal(client.post("/health"), 405, "method_not_allowed")
-    refusal(client.post("/search"), 422, "invalid")
+    refusal(client.post("/search"), 400, "bad_request")
 
 
 def test_a_body_with_a_charset_is_read(client):

@@ -34,9 +34,9 @@ def test_concurrent_searches_get_their_own_answers_in_shared_batches(service, in
 def test_more_than_fit_into_the_queue_are_refused_and_the_others_are_answered(service, monkeypatch):
     gate, search = threading.Event(), Index.search_batch
 
-    def slow(self, *arguments):
+    def slow(self, *arguments, **options):
         gate.wait(10)
-        return search(self, *arguments)
+        return search(self, *arguments, **options)
 
     with serving(service, batch=1, queue=3) as client, ThreadPoolExecutor(8) as pool:
         monkeypatch.setattr(Index, "search_batch", slow)
@@ -55,9 +55,9 @@ def test_more_than_fit_into_the_queue_are_refused_and_the_others_are_answered(se
 def test_the_end_waits_for_what_was_accepted(service, monkeypatch):
     gate, search = threading.Event(), Index.search_batch
 
-    def slow(self, *arguments):
+    def slow(self, *arguments, **options):
         gate.wait(10)
-        return search(self, *arguments)
+        return search(self, *arguments, **options)
 
     with ThreadPoolExecutor(1) as pool:
         with listening(service) as url:

@@ -15,11 +15,11 @@ def of(query, text, length=320, analyzer=PORTER):
 
 
 def matches(pieces):
-    return [piece.text for piece in pieces if piece.match]
+    return [piece["text"] for piece in pieces if piece["match"]]
 
 
 def joined(pieces):
-    return "".join(piece.text for piece in pieces)
+    return "".join(piece["text"] for piece in pieces)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_window_holds_as_many_different_words_as_possible():
     text = "heron " * 30 + "x " * 300 + "heron amber birch " + "y " * 300
     pieces = of("heron amber birch", text, 60)
     assert matches(pieces) == ["heron", "amber", "birch"]
-    assert pieces[0].text.startswith("… ") and pieces[-1].text.endswith(" …")
+    assert pieces[0]["text"].startswith("… ") and pieces[-1]["text"].endswith(" …")
     assert len(joined(pieces)) < 80
 
 

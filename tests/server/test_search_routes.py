@@ -159,7 +159,7 @@ def test_a_body_that_is_no_json_is_refused(client, body):
 
 def test_half_a_character_is_refused(client):
     response = client.post("/search", content=b'{"q": "\\ud800"}', headers={"content-type": "application/json"})
-    assert "unicode" in refusal(response, 422, "invalid")
+    assert "UTF-8" in refusal(response, 400, "bad_request")
 
 
 def test_without_an_index_there_is_nothing_to_search(encoder, service):

@@ -10,13 +10,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from retriever.data.words import WordAnalyzer
+from retriever.indexing.index import Hit
 from retriever.server import schemas
 from retriever.server.errors import json_response
 from retriever.server.passages import Passages
+from retriever.server.routing import ModelRoute
 from retriever.server.state import REFUSALS, Served, State
-from retriever.server.tasks import Found, Search
+from retriever.server.tasks import Search
 
-router = APIRouter(tags=["search"], responses=REFUSALS)
+router = APIRouter(tags=["search"], responses=REFUSALS, route_class=ModelRoute)
 
 
 @router.get("/search", response_model=schemas.SearchAnswer)
@@ -61,26 +63,23 @@ async def _answers(
     ]
 
 
-def _hits(asked: schemas.Asking, query: str, found: Sequence[Found], analyzer: WordAnalyzer) -> list[dict[str, Any]]:
-    passages = Passages(query, analyzer) if asked.highlight else None
-    return [_hit(one, passages, asked.text) for one in found]
+def _hits(asked: schemas.Asking, query: str, found: Sequence[Hit], analyzer: WordAnalyzer) -> list[dict[str, Any]]:
+    answers = [_hit(one, asked) for one in found]
+    if asked.highlight:
+        passages = Passages(query, analyzer)
+        for answer, hit in zip(answers, found, strict=True):
+            answer["passage"] = passages.of(hit.text)
+            answer["heading"] = passages.whole(hit.title)
+    return answers
 
 
-def _hit(found: Found, passages: Passages | None, with_text: bool) -> dict[str, Any]:
-    hit = found.hit
-    answer: dict[str, Any] = {
-        "rank": hit.rank,
-        "id": hit.id,
-        "score": hit.score,
-        "parts": found.parts,
-        "title": hit.title,
-    }
-    if with_text:
+def _hit(hit: Hit, asked: schemas.Asking) -> dict[str, Any]:
+    parts = hit.parts if asked.mode == "hybrid" else {asked.mode: {"score": hit.score, "rank": hit.rank}}
+    answer = {"rank": hit.rank, "id": hit.id, "score": hit.score, "parts": parts, "title": hit.title}
+    if asked.text:
         answer["text"] = hit.text
-    if passages is not None:
-        answer["passage"] = passages.of(hit.text)
-        answer["heading"] = passages.whole(hit.title)
-    return {**answer, "metadata": hit.metadata}
+    answer["metadata"] = hit.metadata
+    return answer
 
 
 def _milliseconds(began: float) -> float:
