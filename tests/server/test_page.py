@@ -39,6 +39,7 @@ def ask(page, query):
 
 def test_hits_come_as_one_types_with_matches_marked(page, index):
     assert page.text("#facts") == ["5 documents · tiny"]
+    assert not page.run("return document.querySelector('#access').checkVisibility()")  # no key is needed
     ask(page, "reset the device")
     expected = [hit.id for hit in index.search("reset the device")]
     assert page.run("return [...document.querySelectorAll('.hit')].map(e => e.dataset.id)") == expected
@@ -209,7 +210,7 @@ def test_a_key_is_asked_for_and_used(browser, service):
     keys = (Key.of("k" * 16, "write", "x"),)
     with listening(service, keys=keys) as url:
         browser.open(url)
-        browser.wait("return document.querySelector('#access').open")
+        browser.wait("return document.querySelector('#access').open && document.querySelector('#key').offsetParent")
         assert "needs a key" in browser.text("#status")[0]
         browser.type("#key", "k" * 16 + KEYS["enter"])
         browser.wait("return document.querySelector('#facts').innerText")

@@ -41,9 +41,14 @@ async function call(method, path, body, signal) {
     throw new Error("The server does not answer.");
   }
   const answer = await response.json().catch(() => ({}));
-  if (response.status === 401) find("access").open = true;
+  if (response.status === 401) askForKey();
   if (!response.ok) throw new Error(answer.error || `The server answered with status ${response.status}.`);
   return answer;
+}
+
+function askForKey() {
+  find("access").hidden = false;
+  find("access").open = true;
 }
 
 function say(sentence, isBad = false) {
@@ -77,7 +82,7 @@ async function search() {
     find("results").replaceChildren(...answers.map((answer) => column(answer, modes.length > 1)));
     const hits = answers.reduce((sum, answer) => sum + answer.hits.length, 0);
     const took = Math.max(...answers.map((answer) => answer.took_ms));
-    say(hits ? `${hits} hits in ${number(took)} ms` : "Nothing found.");
+    say(hits ? `${hits} hits in ${number(Number(took.toPrecision(2)))} ms` : "Nothing found.");
   } catch (error) {
     if (error.name !== "AbortError") say(error.message, true);
   }
@@ -98,7 +103,7 @@ function column(answer, isOneOfSeveral) {
 
 function card(hit) {
   const title = hit.heading.length ? pieces(hit.heading) : [hit.id];
-  const about = [`${hit.rank}. ${hit.id}`, `score ${number(hit.score)}`].join(" · ");
+  const about = [`#${hit.rank}`, hit.id, `score ${number(hit.score)}`].join(" · ");
   const item = make(
     "li",
     { class: "hit", tabindex: "-1", "data-id": hit.id },
@@ -228,6 +233,7 @@ function step(event, by) {
 async function start() {
   recall();
   find("key").value = sessionStorage.getItem("key") ?? "";
+  find("access").hidden = !find("key").value;
   find("ask").addEventListener("input", later);
   find("ask").addEventListener("submit", (event) => (event.preventDefault(), search()));
   find("add").addEventListener("submit", add);
