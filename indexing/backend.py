@@ -50,7 +50,13 @@ class State(Protocol):
         """What the searches take for ``allowed``."""
 
     def dense(
-        self, vectors: NDArray[np.float32], k: int, allowed: Allowed = None, settings: SearchSettings | None = None
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        allowed: Allowed = None,
+        settings: SearchSettings | None = None,
+        *,
+        background: bool = True,
     ) -> Ranking:
         """Search by vectors."""
 

@@ -197,7 +197,13 @@ class DenseIndex:
             _write(self._store, store_path(path))
 
     def search(
-        self, vectors: Array, k: int, *, alive: Mask | None = None, parameters: SearchSettings | None = None
+        self,
+        vectors: Array,
+        k: int,
+        *,
+        alive: Mask | None = None,
+        parameters: SearchSettings | None = None,
+        background: bool = True,
     ) -> Ranking:
         """The ``k`` nearest documents of each query.
 
@@ -206,6 +212,7 @@ class DenseIndex:
             k: Hits wanted.
             alive: Which rows may be found, (N,); all if not given. The background is that of all rows.
             parameters: What an approximate search may spend; see :class:`retriever.indexing.kinds.SearchSettings`.
+            background: Whether to tell how the queries score all documents, which fusions want to know.
 
         Returns:
             Rows and similarities (Q, min(k, rows alive)).
@@ -223,12 +230,12 @@ class DenseIndex:
         width = depth(k, count)
         queries = self._prepared(vectors)
         if not len(queries) or not width:
-            return Ranking.stack([NOTHING] * len(queries), width, self._background(queries))
+            return Ranking.stack([NOTHING] * len(queries), width, self._background(queries) if background else None)
         with _tuned(*queries.shape):
             rows, scores = self._find(queries, width, alive, parameters or SearchSettings())
-            background = self._background(queries)
+            spread = self._background(queries) if background else None
         rows[~queries.any(axis=1)] = NO_HIT
-        return Ranking.sorted(rows, scores, background)
+        return Ranking.sorted(rows, scores, spread)
 
     def exact(self, vectors: Array, k: int) -> Ranking:
         """Like :meth:`search`, comparing with every stored vector, whatever the kind; without a background.

@@ -2,15 +2,19 @@
 
 1. As long as all vectors hold at most 20 million numbers (80 MB; 52,000 vectors of dimension 384), ``Flat``: exact, and
    a search reads them in a few milliseconds.
-2. Beyond, inverted lists of 4-bit product-quantised codes, ``IVF{L},PQ{D/2}x4fs``: two dimensions share a code, so that
-   a vector takes D / 4 bytes. L is the power of two next above 2 √N: centres of more lists take longer to learn than
-   searches gain. A search that visits all lists reads every code, as it would without lists.
-3. A vector takes its codes, its row number, and D fp16 values that candidates are scored by. These values lie in a
+2. Beyond, inverted lists of 4-bit product-quantised codes of half the dimensions, ``PCAR{R},IVF{L},PQ{R/2}x4fs``. A
+   principal component analysis keeps the R = D / 2 dimensions in which the vectors differ most and turns them so that
+   they differ alike in each; two of them share a code of 4 bits, so that a vector takes D / 8 bytes. Codes only choose
+   candidates, which full vectors score: what the other half of the dimensions says is lost to none of them.
+3. L is the power of two next above 2 √N: centres of more lists take longer to learn and to compare with than searches
+   gain. A search that visits all lists reads every code, as it would without lists.
+4. A vector takes its codes, its row number, and D fp16 values that candidates are scored by. These values lie in a
    memory map of which searches touch little: they need room on the disk. A budget of memory therefore counts codes and
-   numbers, and lets 4, 8 or 16 dimensions share a code until they fit. ``Flat`` counts in full.
+   numbers, and lets 4 or 8 dimensions share a code until they fit. ``Flat`` counts in full.
 
-Where codes do not divide the dimension, vectors are padded with zeros (``Pad``), which changes no inner product. A
-graph (``HNSW32_SQfp16``) is for whoever asks: it takes several times as long to build.
+R is the multiple of 8 at or next above D / 2. Where that is no less than D, vectors are padded with zeros instead
+(``Pad``), which changes no inner product. A graph (``HNSW32_SQfp16``) is for whoever asks: it takes many times as long
+to build.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from retriever.errors import IndexFolderError
 
 AUTO = "auto"
 EXACT = 20_000_000  # numbers up to which exact search is fast enough
-SHARED = (2, 4, 8, 16)  # dimensions that share a code: the first that fits
+SHARED = (2, 4, 8)  # dimensions that share a code: the first that fits
 NUMBER = 8  # bytes of a row's number in an inverted list
 
 
@@ -34,7 +38,7 @@ def choose(count: int, dimension: int, memory: float | None = None) -> str:
         memory: Bytes that searches may hold in memory; as many as they want if not given.
 
     Returns:
-        For example ``Flat`` or ``IVF2048,PQ192x4fs``.
+        For example ``Flat`` or ``PCAR192,IVF2048,PQ96x4fs``.
 
     Raises:
         IndexFolderError: Not even the smallest codes fit.
@@ -42,11 +46,12 @@ def choose(count: int, dimension: int, memory: float | None = None) -> str:
     room = math.inf if memory is None else memory
     if count * dimension <= EXACT and 4 * dimension * count <= room:
         return "Flat"
+    kept = SHARED[-1] * math.ceil(dimension / 2 / SHARED[-1])
+    turned = f"PCAR{kept}" if kept < dimension else f"Pad{kept}"
     for shared in SHARED:
-        parts = math.ceil(dimension / shared)
+        parts = kept // shared
         if count * (math.ceil(parts / 2) + NUMBER) <= room:
-            pad = "" if parts * shared == dimension else f"Pad{parts * shared},"
-            return f"{pad}IVF{_lists(count)},PQ{parts}x4fs"
+            return f"{turned},IVF{_lists(count)},PQ{parts}x4fs"
     raise IndexFolderError(
         f"No index of {count:,} vectors of dimension {dimension} fits into {room:,.0f} bytes: give it more memory."
     )

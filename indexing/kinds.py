@@ -3,7 +3,8 @@
 1. Full vectors live in a *store*: fp32 (``Flat``) or fp16. A graph over full vectors (``HNSW32``, ``HNSW32_SQfp16``)
    has its store inside; every other kind (product quantisation ``PQ…``, scalar quantisation ``SQ8``, ``RaBitQ``,
    inverted lists ``IVF…``) holds codes that lose precision, and gets an fp16 store beside it, row for row.
-2. Codes only choose candidates, ``rerank`` for each hit wanted; the store then scores them.
+2. Codes only choose candidates, ``rerank`` for each hit wanted; the store then scores them. Principal components
+   (``PCA…``) take no mean off, so that inner products of what they keep stay what they were.
 3. What a search may spend are :class:`SearchSettings`: lists visited, breadth of the walk, candidates. They travel with
    the search and change nothing in the index.
 4. Where only a part of the rows may be found, lists and graphs skip the others by themselves and are searched wider, by
@@ -102,11 +103,25 @@ def learn(index: faiss.Index, store: faiss.Index) -> None:
     wanted = max(TRAINING, PER_LIST * lists(index))
     sample = store.reconstruct_batch(evenly(store.ntotal, wanted))
     try:
+        if isinstance(index, faiss.IndexPreTransform):
+            _turn(index, sample)
         index.train(sample)
     except RuntimeError as error:
         raise IndexFolderError(
             f"{store.ntotal:,} vectors are too few to learn this kind of index from: choose Flat, or fewer lists."
         ) from error
+
+
+def _turn(index: faiss.IndexPreTransform, sample: NDArray[np.float32]) -> None:
+    """Learn the transformations of vectors that come first, but take no mean off: that would change inner products."""
+    chain: Any = index.chain  # a C++ vector, which FAISS's type hints take for a list
+    for place in range(chain.size()):
+        turn = faiss.downcast_VectorTransform(chain.at(place))
+        if not isinstance(turn, faiss.PCAMatrix):
+            return
+        turn.train(sample)
+        turn.have_bias = False
+        sample = turn.apply(sample)
 
 
 def lists(index: faiss.Index) -> int:

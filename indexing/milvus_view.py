@@ -97,6 +97,8 @@ class MilvusView:
         k: int,
         allowed: str | None = None,
         settings: SearchSettings | None = None,
+        *,
+        background: bool = True,
     ) -> Ranking:
         """The ``k`` documents nearest to each query vector (Q, D), among those that are allowed.
 
@@ -110,7 +112,7 @@ class MilvusView:
         directed = (vectors != 0).any(axis=1).tolist()
         found = iter(self._search("vector", list(vectors[directed]), width, allowed))
         hits = [best(*next(found), width) if one else NOTHING for one in directed]
-        return Ranking.stack(hits, width, self._sample.search(vectors, 1).background)
+        return Ranking.stack(hits, width, self._sample.search(vectors, 1).background if background else None)
 
     def documents(self, rows: NDArray[np.int64]) -> list[Document]:
         """The documents of rows, in their order.

@@ -86,7 +86,7 @@ def search_sides(
     depth = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES) if mode == "hybrid" else k
     found: dict[Side, Ranking] = {}
     if mode != "bm25":
-        found["dense"] = view.dense(encode(queries), depth, allowed, settings)
+        found["dense"] = view.dense(encode(queries), depth, allowed, settings, background=mode == "hybrid")
     if mode != "dense":
         found["bm25"] = view.bm25.search(queries, depth, allowed)
     return found

@@ -7,8 +7,8 @@
 3. For each breadth (lists visited, or breadth of the walk through a graph) one deep search by codes tells at which
    depth each true hit stands, and so the recall for every number of candidates that full vectors score: a true hit
    among the candidates is always found. Two timed searches tell what a candidate costs.
-4. Of all pairs of breadth and candidates whose recall, less one standard error, reaches the target, the cheapest is
-   chosen. The same is done for other targets, which makes the table of what recall costs.
+4. Of all pairs of breadth and candidates whose recall reaches the target, the cheapest is chosen. The same is done for
+   other targets, which makes the table of what recall costs.
 5. What was chosen is measured on the queries that had no say, in one batch, in CPU time of one thread.
 """
 
@@ -108,7 +108,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """Settings with their recall on the queries of the choice, less its standard error, and seconds for all of them."""
+    """Settings with their recall on the queries of the choice, and the seconds that all of them take."""
 
     settings: SearchSettings
     recall: float
@@ -205,7 +205,7 @@ def _options(index: DenseIndex, asked: Questions, goal: float) -> Iterator[Optio
         deepest = _deepest(index, breadth, asked.wanted)
         settings = [_settings(index, breadth, rerank) for rerank in range(1, deepest + 1)]
         found = index.candidates(asked.vectors, deepest * asked.wanted, settings[0])
-        recall = _floor(asked.recall(found)[:, asked.wanted - 1 :: asked.wanted])  # (deepest,)
+        recall = asked.recall(found)[:, asked.wanted - 1 :: asked.wanted].mean(axis=0)  # (deepest,)
         if recall[-1] < TARGETS[0] and breadth != _breadths(index)[-1]:
             continue  # too little to be worth timing
         tried = min(TRIED, deepest)
@@ -224,8 +224,8 @@ def _cheapest(options: Iterable[Option], goal: float) -> Option | None:
 
 
 def _breadths(index: DenseIndex) -> list[int | None]:
-    """Lists visited, or breadths of the walk, to try: each time a quarter of a power of two more."""
-    steps = sorted({2**power * part // 4 for power in range(16) for part in (4, 5, 6, 7)})
+    """Lists visited, or breadths of the walk, to try: each time an eighth of a power of two more."""
+    steps = sorted({2**power * part // 8 for power in range(16) for part in range(8, 16)})
     if isinstance(unwrapped(index.kind), faiss.IndexHNSW):
         return [step for step in steps if K < step <= WIDEST_WALK]
     if most := lists(index.kind):
@@ -247,12 +247,6 @@ def _settings(index: DenseIndex, breadth: int | None, rerank: int) -> SearchSett
     return settings.model_copy(update={"nprobe" if lists(index.kind) else "ef": breadth})
 
 
-def _floor(recall: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean recall of queries (Q, C), less its standard error: (C,)."""
-    lowest: NDArray[np.float64] = recall.mean(axis=0) - recall.std(axis=0) / np.sqrt(len(recall))
-    return lowest
-
-
 def _measure(index: DenseIndex, asked: Questions, settings: SearchSettings) -> TradeOff:
     """What a search with these settings finds, and how fast."""
     recall = asked.recall(index.search(asked.vectors, asked.wanted, parameters=settings).rows)[:, -1]  # (Q,)
@@ -269,7 +263,7 @@ def _seconds(index: DenseIndex, asked: Questions, settings: SearchSettings, repe
     best = np.inf
     for _ in range(repeats):
         began = time.thread_time()
-        index.search(asked.vectors, asked.wanted, parameters=settings)
+        index.search(asked.vectors, asked.wanted, parameters=settings, background=False)
         best = min(best, time.thread_time() - began)
     return float(best)
 

@@ -127,6 +127,8 @@ class View:
         k: int,
         allowed: Mask | None = None,
         settings: SearchSettings | None = None,
+        *,
+        background: bool = True,
     ) -> Ranking:
         """The ``k`` documents nearest to each query vector (Q, D); see :meth:`DenseIndex.search`.
 
@@ -135,12 +137,13 @@ class View:
             k: Hits wanted.
             allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
             settings: What the search may spend; what each segment was tuned to if not given.
+            background: Whether to tell how the queries score all documents, which fusions want to know.
         """
         width = depth(k, len(self) if allowed is None else int(allowed.sum()))
         masks = self.alive if allowed is None else np.split(allowed, self.starts[1:-1])
         tuned = [settings or (one.tuning.chosen.settings if one.tuning else None) for one in self.manifest.segments]
         found = [
-            segment.dense.search(vectors, k, alive=mask, parameters=one)
+            segment.dense.search(vectors, k, alive=mask, parameters=one, background=background)
             for segment, mask, one in zip(self.segments, masks, tuned, strict=False)
         ]
         if len(found) == 1:
@@ -156,7 +159,8 @@ class View:
         )
         shares = [record.documents / self.starts[-1] for record in self.manifest.segments]
         backgrounds = [one.background for one in found if one.background is not None]
-        return Ranking(ranking.rows[:, :width], ranking.scores[:, :width], _pooled(backgrounds, shares, len(vectors)))
+        pooled = _pooled(backgrounds, shares, len(vectors)) if background else None
+        return Ranking(ranking.rows[:, :width], ranking.scores[:, :width], pooled)
 
     @property
     def is_exact(self) -> bool:

@@ -67,6 +67,18 @@ def test_the_background_is_that_of_all_documents(similarity, factory, tmp_path):
     assert len(index.search(np.empty((0, 8), np.float32), 3).background.mean) == 0
 
 
+def test_a_search_without_a_background_finds_the_same():
+    documents, queries = (np.random.default_rng(0).standard_normal((count, 8)).astype(np.float32) for count in (50, 4))
+    index = DenseIndex.build(documents)
+    whole, bare = index.search(queries, 5), index.search(queries, 5, background=False)
+    assert (bare.rows.tolist(), bare.scores.tolist(), bare.background) == (
+        whole.rows.tolist(),
+        whole.scores.tolist(),
+        None,
+    )
+    assert index.search(queries[:0], 5, background=False).background is None
+
+
 def test_a_sample_stands_for_many_documents(monkeypatch):
     documents, queries = gaussian(5_000, 8) + 0.3, gaussian(3, 8, seed=1)
     documents[2_500:] += 1  # two halves, of which an even spread sees both

@@ -16,12 +16,12 @@ from retriever.indexing.kinds import create, lists
     [
         (0, 384, "Flat"),
         (EXACT // 384, 384, "Flat"),
-        (EXACT // 384 + 1, 384, "IVF512,PQ192x4fs"),
-        (EXACT // 1024 + 1, 1024, "IVF512,PQ512x4fs"),
-        (100_000, 384, "IVF1024,PQ192x4fs"),
-        (500_000, 384, "IVF2048,PQ192x4fs"),
-        (1_000_000, 384, "IVF2048,PQ192x4fs"),
-        (10_000_000, 768, "IVF8192,PQ384x4fs"),
+        (EXACT // 384 + 1, 384, "PCAR192,IVF512,PQ96x4fs"),
+        (EXACT // 1024 + 1, 1024, "PCAR512,IVF512,PQ256x4fs"),
+        (100_000, 384, "PCAR192,IVF1024,PQ96x4fs"),
+        (500_000, 384, "PCAR192,IVF2048,PQ96x4fs"),
+        (1_000_000, 384, "PCAR192,IVF2048,PQ96x4fs"),
+        (10_000_000, 768, "PCAR384,IVF8192,PQ192x4fs"),
     ],
 )
 def test_the_size_chooses(count, dimension, factory):
@@ -30,7 +30,7 @@ def test_the_size_chooses(count, dimension, factory):
 
 @pytest.mark.parametrize(
     ("dimension", "factory"),
-    [(1, "Pad2,IVF16384,PQ1x4fs"), (7, "Pad8,IVF16384,PQ4x4fs"), (50, "IVF16384,PQ25x4fs")],
+    [(1, "Pad8,IVF16384,PQ4x4fs"), (8, "Pad8,IVF16384,PQ4x4fs"), (50, "PCAR32,IVF16384,PQ16x4fs")],
 )
 def test_codes_fit_every_dimension(dimension, factory):
     assert choose(50_000_000, dimension) == factory
@@ -51,12 +51,12 @@ def test_faiss_knows_what_is_chosen(dimension, bytes_each):
 
 def test_less_memory_means_smaller_codes():
     count, dimension = 100_000, 384
-    chosen = [choose(count, dimension, budget * count) for budget in (104, 103, 56, 55, 32, 20)]
-    codes = [factory.removeprefix("IVF1024,") for factory in chosen]
-    assert codes == ["PQ192x4fs", "PQ96x4fs", "PQ96x4fs", "PQ48x4fs", "PQ48x4fs", "PQ24x4fs"]
+    chosen = [choose(count, dimension, budget * count) for budget in (56, 55, 32, 31, 20)]
+    codes = [factory.removeprefix("PCAR192,IVF1024,") for factory in chosen]
+    assert codes == ["PQ96x4fs", "PQ48x4fs", "PQ48x4fs", "PQ24x4fs", "PQ24x4fs"]
     assert choose(1000, dimension, 4 * dimension * 1000) == "Flat"
-    assert choose(1000, dimension, 4 * dimension * 1000 - 1) == "IVF64,PQ192x4fs"
-    assert choose(100_000, 100, 20 * 100_000) == "Pad104,IVF1024,PQ13x4fs"  # 8 dimensions a code
+    assert choose(1000, dimension, 4 * dimension * 1000 - 1) == "PCAR192,IVF64,PQ96x4fs"
+    assert choose(100_000, 100, 12 * 100_000) == "PCAR56,IVF1024,PQ7x4fs"  # 8 dimensions a code
 
 
 def test_no_room_at_all_is_told():
@@ -66,14 +66,14 @@ def test_no_room_at_all_is_told():
 
 def test_only_auto_is_chosen_for():
     assert resolve("HNSW32", 1_000_000, 384) == "HNSW32"
-    assert resolve("auto", 1_000_000, 384, 60e6) == "IVF2048,PQ96x4fs"
+    assert resolve("auto", 1_000_000, 384, 60e6) == "PCAR192,IVF2048,PQ96x4fs"
 
 
-@pytest.mark.parametrize("dimension", [9, 16])
+@pytest.mark.parametrize("dimension", [5, 16])
 def test_the_choice_can_be_built_searched_and_filtered(dimension):
     documents = np.random.default_rng(0).standard_normal((2000, dimension)).astype(np.float32)
-    factory = choose(2000, dimension, 30 * 2000)
-    assert ("Pad" in factory, "IVF128" in factory) == (dimension == 9, True)
+    factory = choose(2000, dimension, 19 * 2000)
+    assert ("Pad" in factory, "IVF128" in factory) == (dimension == 5, True)
     index = DenseIndex.build(documents, factory=factory)
     assert (index.search(documents[:50], 1).rows[:, 0] == np.arange(50)).mean() > 0.9
     alive = np.arange(2000) % 2 == 0

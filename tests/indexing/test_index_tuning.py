@@ -27,12 +27,12 @@ def test_a_small_corpus_stays_exact(encoder, documents, tmp_path):
 
 def test_a_large_corpus_gets_codes_and_is_tuned(encoder, documents, tmp_path):
     with Index.build(encoder, documents, tmp_path / "index", recall=0.9) as index:
-        assert index.info()["kinds"] == ["IVF32,PQ16x4fs"]
+        assert index.info()["kinds"] == ["PCAR16,IVF32,PQ8x4fs"]
         tuned = index.manifest.tuning
         assert tuned.target == index.manifest.recall == 0.9 and not tuned.own
         assert tuned.chosen.settings.nprobe
-    with Index.build(encoder, documents, tmp_path / "small", memory=14 * 120) as index:
-        assert index.info()["kinds"] == ["IVF32,PQ8x4fs"] and index.manifest.memory == 14 * 120
+    with Index.build(encoder, documents, tmp_path / "small", memory=11 * 120) as index:
+        assert index.info()["kinds"] == ["PCAR16,IVF32,PQ4x4fs"] and index.manifest.memory == 11 * 120
     with Index.build(encoder, documents, tmp_path / "as it is", factory=CODES, recall=None) as index:
         assert index.manifest.tuning is None and index.search("heron", mode="dense")
 
@@ -72,7 +72,7 @@ def test_another_kind_is_made_of_the_kept_vectors(encoder, documents, texts, tmp
         monkeypatch.setattr(type(encoder), "encode", None)  # nothing may be encoded
         for kind in ("HNSW16", "auto", "Flat", CODES):
             index.tune(0.9, factory=kind)
-            kinds = {"auto": ["IVF32,PQ16x4fs"]}.get(kind, [kind])
+            kinds = {"auto": ["PCAR16,IVF32,PQ8x4fs"]}.get(kind, [kind])
             assert (index.manifest.factory, index.info()["kinds"], len(index)) == (kind, kinds, 119)
         index.verify()
         monkeypatch.undo()
@@ -82,11 +82,11 @@ def test_another_kind_is_made_of_the_kept_vectors(encoder, documents, texts, tmp
 
 def test_less_memory_makes_smaller_codes(encoder, documents, tmp_path):
     with Index.build(encoder, documents, tmp_path / "index") as index:
-        index.tune(0.9, memory=14 * 120)
-        assert (index.info()["kinds"], index.manifest.memory) == (["IVF32,PQ8x4fs"], 14 * 120)
+        index.tune(0.9, memory=11 * 120)
+        assert (index.info()["kinds"], index.manifest.memory) == (["PCAR16,IVF32,PQ4x4fs"], 11 * 120)
         with pytest.raises(IndexFolderError, match="give it more memory"):
             index.tune(0.9, memory=100)
-        assert index.info()["kinds"] == ["IVF32,PQ8x4fs"]
+        assert index.info()["kinds"] == ["PCAR16,IVF32,PQ4x4fs"]
 
 
 def test_additions_and_compaction_choose_again_by_size(encoder, documents, tmp_path):
@@ -95,7 +95,7 @@ def test_additions_and_compaction_choose_again_by_size(encoder, documents, tmp_p
         assert index.info()["kinds"] == ["Flat"]
         index.add(more)
         index.compact()
-        assert index.info()["kinds"] == ["IVF32,PQ16x4fs"]
+        assert index.info()["kinds"] == ["PCAR16,IVF32,PQ8x4fs"]
         assert index.manifest.tuning.target == 0.8
         index.delete([document.id for document in more])
         index.compact()

@@ -253,3 +253,13 @@ def test_settings_are_plain_data_and_checked():
     for bad in ({"nprobe": 0}, {"ef": -1}, {"rerank": 0}, {"probe": 1}):
         with pytest.raises(ValidationError):
             SearchSettings(**bad)
+
+
+@pytest.mark.parametrize("factory", ["PCA24,Flat", "PCAR24,IVF4,Flat"])
+def test_principal_components_leave_the_order_by_inner_product_alone(factory, vectors):
+    """Documents far from the origin: a mean taken off would make long ones near and near ones far."""
+    documents, queries = (part + np.float32(5) * vectors[0][0] for part in vectors)
+    index = DenseIndex.build(documents, "dot", factory)  # 24 dimensions and the mean: 24 are enough but for a constant
+    found = index.candidates(queries, 10, SearchSettings(nprobe=4))
+    scores = queries.astype(np.float64) @ documents.T.astype(np.float64)  # (Q, N)
+    assert np.mean([len(set(own) & set(np.argsort(-row)[:10])) for own, row in zip(found, scores, strict=True)]) > 9.5

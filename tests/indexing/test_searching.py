@@ -112,3 +112,8 @@ def test_filters_hold_for_the_parts(index):
     hits = index.search(QUERY, filters=["number<10"], explain=True)
     ranks = sorted(hit.parts["dense"].rank for hit in hits)
     assert ranks == list(range(1, len(hits) + 1)) and len(hits) == 10
+
+
+def test_only_a_search_by_both_tells_a_background(index):
+    assert all(one.background is not None for one in index.parts(["device"]))
+    assert index.rank(["device"], 3, "dense").background is None

@@ -136,11 +136,11 @@ def test_a_target_out_of_reach_gives_the_best_there_is(built, monkeypatch):
     assert found.chosen.settings.rerank == 1 and found.chosen.recall < 0.99
 
 
-def test_breadths_double_in_four_steps_and_end_with_everything(built):
-    assert tuning._breadths(built["IVF32,PQ16x4fs"]) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32]
+def test_breadths_double_in_eight_steps_and_end_with_everything(built):
+    assert tuning._breadths(built["IVF32,PQ16x4fs"]) == [*range(1, 16), *range(16, 33, 2)]
     assert tuning._breadths(built["PQ16x4fs"]) == [None]
     walks = tuning._breadths(built["HNSW16"])
-    assert walks[:5] == [12, 14, 16, 20, 24] and walks[-1] == tuning.WIDEST_WALK
+    assert walks[:7] == [11, 12, 13, 14, 15, 16, 18] and walks[-1] == tuning.WIDEST_WALK
     assert tuning._deepest(built["HNSW16"], 64, 10) == 1  # full vectors need no candidates
     assert tuning._deepest(built["HNSW16_SQ8"], 64, 10) == 6
     assert tuning._deepest(built["PQ16x4fs"], None, 100) == 30  # no more than there are
