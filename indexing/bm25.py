@@ -40,6 +40,7 @@ from retriever.indexing.postings import Postings, word_hash
 from retriever.indexing.ranking import Background, Ranking, best, depth
 
 BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
+SPARSE, OVER = 16, 2  # one score in SPARSE tells which can be among the best; OVER times as many as expected are kept
 COMMON, COLUMNS = 16, 64  # a word is common if 1 document in COMMON holds it; columns kept
 MEMORY = 1 << 16  # words whose document frequency is kept
 
@@ -197,5 +198,11 @@ def _reaching(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) 
     if len(rows) <= count:
         return rows
     found = scores[rows]
+    sample = found[::SPARSE]
+    expected = OVER * math.ceil(count / SPARSE)  # more than the sample should hold of the best
+    if expected < len(sample):
+        likely = found >= np.partition(sample, -expected)[-expected]
+        if np.count_nonzero(likely) >= count:  # then the best are all among them
+            rows, found = rows[likely], found[likely]
     reached: NDArray[np.int64] = rows[found >= np.partition(found, -count)[-count]]
     return reached

@@ -12,7 +12,7 @@ import pytest
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError
 from retriever.indexing import bm25
-from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.bm25 import SPARSE, Bm25Index, _reaching
 
 
 def lucene_bm25(query, texts, k1, b):
@@ -116,3 +116,21 @@ def test_no_texts_are_refused():
 def test_nothing_is_printed(texts, capfd):
     Bm25Index.build(texts).search(["ember"], 3)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("order", ["random", "rising", "ends", "equal"])
+def test_the_best_scores_are_found_whatever_a_sample_of_them_says(order):
+    drawn = np.random.default_rng(0).random(5000).astype(np.float32).round(2)
+    if order == "rising":
+        drawn.sort()
+    elif order == "ends":
+        drawn[::SPARSE] += 1  # the sample is better than the rest, and fewer than are wanted
+    elif order == "equal":
+        drawn[:] = 1
+    rows = np.arange(0, 10_000, 2)
+    scores = np.zeros(10_000, np.float32)
+    scores[rows] = drawn
+    for count in (1, 16, 100, 1000, 4999, 5000):
+        bar = sorted(drawn.tolist(), reverse=True)[count - 1]
+        expected = [row for row in rows.tolist() if scores[row] >= bar]
+        assert _reaching(rows, scores, count).tolist() == expected
