@@ -7,17 +7,20 @@
 3. For each breadth (lists visited, or breadth of the walk through a graph) one deep search by codes tells at which
    depth each true hit stands, and so the recall for every number of candidates that full vectors score: a true hit
    among the candidates is always found. Two timed searches tell what a candidate costs.
-4. Of all pairs of breadth and candidates whose recall reaches the target, the cheapest is chosen. The same is done for
+4. A narrow search takes no longer than a wide one with as many candidates: where other work on the machine disturbed
+   the clock, the wide one's time counts for both.
+5. Of all pairs of breadth and candidates whose recall reaches the target, the cheapest is chosen. The same is done for
    other targets, which makes the table of what recall costs.
-5. What was chosen is measured on the queries that had no say, in one batch, in CPU time of one thread.
+6. What was chosen is measured on the queries that had no say, in one batch, in CPU time of one thread.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
@@ -132,7 +135,7 @@ def tune(index: DenseIndex, target: float, queries: Array | None = None) -> Tuni
     with _one_thread():
         questions, exact_per_second = _ask(index, queries)
         choosing, measuring = (questions.every_second(start) for start in (0, 1))
-        options = list(_options(index, choosing, max(*TARGETS, target)))
+        options = _steadied(list(_options(index, choosing, max(*TARGETS, target))))
         best = _cheapest(options, target)
         chosen = best or max(options, key=lambda option: option.recall)
         goals = [option for goal in TARGETS if (option := _cheapest(options, goal))]
@@ -215,6 +218,17 @@ def _options(index: DenseIndex, asked: Questions, goal: float) -> Iterator[Optio
             yield Option(one, float(recall[rerank]), first + each * rerank)
         if recall[-1] >= goal:
             return
+
+
+def _steadied(options: Sequence[Option]) -> list[Option]:
+    """Options by rising breadth, none of them dearer than a broader one with as many candidates."""
+    least: dict[int, float] = {}
+    steadied = []
+    for option in reversed(options):
+        rerank = option.settings.rerank
+        least[rerank] = min(option.cost, least.get(rerank, math.inf))
+        steadied.append(replace(option, cost=least[rerank]))
+    return steadied[::-1]
 
 
 def _cheapest(options: Iterable[Option], goal: float) -> Option | None:

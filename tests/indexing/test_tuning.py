@@ -129,6 +129,15 @@ def test_the_cheapest_that_reaches_is_chosen():
     assert [option and option.settings.nprobe for option in chosen] == [1, 3, 4, None]
 
 
+def test_a_disturbed_clock_makes_no_narrow_search_dearer_than_a_wide_one():
+    measured = [(1, 5, 9.0), (1, 6, 2.0), (2, 5, 3.0), (2, 6, 8.0), (4, 5, 4.0), (4, 6, 7.0)]
+    options = [Option(SearchSettings(nprobe=n, rerank=rerank), 0.9, cost) for n, rerank, cost in measured]
+    steadied = tuning._steadied(options)
+    assert [option.settings for option in steadied] == [option.settings for option in options]
+    assert [option.cost for option in steadied] == [3, 2, 3, 7, 4, 7]
+    assert tuning._steadied([]) == []
+
+
 def test_a_target_out_of_reach_gives_the_best_there_is(built, monkeypatch):
     monkeypatch.setattr(tuning, "DEEPEST", 1)
     found = tune(built["RaBitQfs"], 0.995, QUERIES)
