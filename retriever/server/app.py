@@ -28,6 +28,7 @@ from retriever.server.state import State
 from retriever.server.tasks import Embed, Predict, Search
 
 WARM_UP = ["warm up"]
+GROUPS = (search, documents, embeddings, predict, about, page)
 
 
 def create_app(service: Service, options: Settings | None = None, threads: int = 1) -> FastAPI:
@@ -60,13 +61,12 @@ def create_app(service: Service, options: Settings | None = None, threads: int =
         title="retriever",
         summary="Search, documents, embeddings and labels.",
         version=retriever.__version__,
+        routes=[route for group in GROUPS for route in group.router.routes],
         lifespan=living,
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
         middleware=_middleware(options, metrics),
     )
-    for group in (search, documents, embeddings, predict, about, page):
-        app.include_router(group.router)
     errors.install(app)
     if options.keys:
         tell_keys(app)

@@ -50,7 +50,8 @@ class Passages:
         self._analyzer = analyzer
         words = set(analyzer.words(query))
         self._stems = {analyzer.stem(word) for word in words - FUNCTION_WORDS or words}
-        self._seen, self._matching = set[str](), set[str]()  # words of texts, and those of them with such a stem
+        self._seen = set[str]()  # words of texts
+        self._matching: dict[str, str] = {}  # those of them with such a stem → the stem
 
     def of(self, text: str, length: int = LENGTH) -> list[Piece]:
         """The best passage of a text, of about ``length`` characters."""
@@ -70,10 +71,10 @@ class Passages:
         words = set(self._analyzer.words(text))
         new = words - self._seen
         self._seen |= new
-        self._matching.update(word for word in new if stem(word) in self._stems)
-        found = words & self._matching
+        self._matching |= {word: key for word in new if (key := stem(word)) in self._stems}
+        found = self._matching.keys() & words
         lower = _lower(text) if found else ""
-        return sorted((at, at + len(word), stem(word)) for word in found for at in _places(word, lower))
+        return sorted([(at, at + len(word), self._matching[word]) for word in found for at in _places(word, lower)])
 
 
 def _lower(text: str) -> str:
@@ -87,7 +88,7 @@ def _lower(text: str) -> str:
 def _places(word: str, text: str) -> list[int]:
     """Where a word begins in a text, as a whole word unless it is of a script without blanks."""
     places: list[int] = []
-    is_part = _UNSPACED.match(word) is not None
+    is_part = not word.isascii() and _UNSPACED.match(word) is not None
     at = text.find(word)
     while at >= 0:
         stop = at + len(word)
@@ -105,10 +106,15 @@ def _window(spans: Sequence[Span], end: int, length: int) -> tuple[int, int]:
         while beyond < len(spans) and spans[beyond][1] <= start + length:
             held[spans[beyond][2]] += 1
             beyond += 1
-        worth = len(+held), beyond - number
+        if beyond == number:  # a word longer than the window
+            beyond += 1
+            continue
+        worth = len(held), beyond - number
         if worth > best:
             best, first, last = worth, start, spans[beyond - 1][1]
         held[stem] -= 1
+        if not held[stem]:
+            del held[stem]
     if last <= length:
         return 0, min(length, end)
     spare = max(0, length - (last - first))

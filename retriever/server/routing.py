@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, get_origin, get_type_hints
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -50,9 +50,12 @@ class ModelRoute(APIRoute):
 def _fields(query: bytes, lists: frozenset[str]) -> dict[str, str | list[str]]:
     """The fields of an address; of those given several times the last one, unless they are lists."""
     fields: dict[str, str | list[str]] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    for part in query.decode("latin-1").split("&"):
+        name, _, value = part.partition("=")
+        if "%" in part or "+" in part:
+            name, value = unquote_plus(name), unquote_plus(value)
         if name in lists:
             fields.setdefault(name, []).append(value)  # type: ignore[union-attr]
-        else:
+        elif name or value:
             fields[name] = value
     return fields

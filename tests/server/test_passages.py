@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from retriever.data.words import WordAnalyzer
-from retriever.server.passages import Passages
+from retriever.server.passages import Passages, _window
 
 PORTER = WordAnalyzer("porter")
 
@@ -84,3 +86,26 @@ def test_a_title_is_given_whole():
 
 def test_without_stems_words_match_as_they_are():
     assert matches(of("resets", "reset resets", analyzer=WordAnalyzer("none"))) == ["resets"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_window_holds_more_than_the_one_chosen(seed):
+    rng = random.Random(seed)
+    places = sorted(rng.sample(range(0, 600, 7), 25))
+    spans = [(at, at + rng.randint(3, 6), rng.choice("abcd")) for at in places]
+    length = rng.choice([4, 10, 40, 100, 300])
+
+    def worth(start, stop):
+        inside = [stem for first, last, stem in spans if start <= first and last <= stop]
+        return len(set(inside)), len(inside)
+
+    start, stop = _window(spans, 620, length)
+    best = max(worth(at, at + length) for at in range(620))
+    assert worth(start, stop) >= best
+
+
+def test_words_seen_in_one_text_are_found_in_the_next():
+    passages = Passages("reset devices", PORTER)
+    assert matches(passages.of("no such word")) == []
+    assert matches(passages.of("a device was reset")) == ["device", "reset"]
+    assert matches(passages.of("resetting it, such a device")) == ["resetting", "device"]
