@@ -4,7 +4,9 @@
 
 1. A static encoder with random weights and the documents, over and over, make an index; titles are the queries.
 2. One client: the median time of a search over HTTP, less that of the same searches by the Python API, in turns.
-3. 64 clients: answers for each second of CPU time that the server's process takes, all threads together.
+3. 64 clients: answers for each second of CPU time that the server's process takes, all threads together. Beside them
+   the floors: what the Python API answers in batches of 64, what serve_floor.py answers under the same uvicorn, and
+   what the server answers without a search.
 4. 32 clients and a transformer: answers a second with micro-batching, over those without.
 
 The server is a process of its own, started as users start it, with one thread a worker; the load comes from this
@@ -20,6 +22,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -57,6 +60,12 @@ def main() -> None:
             with serving(folder) as (url, process):
                 report_overhead(Index.open(folder), url, queries, mode)
                 report_load(url, process, queries, mode, options.seconds)
+                report_api(Index.open(folder), queries, mode)
+        with serving(folder) as (url, process):
+            told = {"no search": (url, process)}
+            with bare("bare") as told["bare uvicorn"], bare("starlette") as told["bare Starlette"]:
+                for name, (address, server) in told.items():
+                    report_rate("floor", name, address, server, ["/health"], options.seconds)
         if options.minilm:
             report_batching(Path(place), documents[:2_000], queries, options.minilm, options.seconds)
 
@@ -87,6 +96,26 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, psutil.Process
         url = next(found[0] for line in server.stderr if (found := re.search(r"http://\S+", line)))
         ask(http.client.HTTPConnection(urlsplit(url).netloc), "/health")
         yield url, psutil.Process(server.pid)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def bare(app: str) -> Iterator[tuple[str, psutil.Process]]:
+    """An application of serve_floor.py: its address and its process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", f"serve_floor:{app}", "--app-dir", str(Path(__file__).parent)]
+    server = subprocess.Popen([*command, "--port", str(port), "--lifespan", "off", "--log-level", "critical"])
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}", psutil.Process(server.pid)
     finally:
         server.terminate()
         server.wait()
@@ -123,18 +152,31 @@ def report_overhead(index: Index, url: str, queries: list[str], mode: str) -> No
 
 
 def report_load(url: str, process: psutil.Process, queries: list[str], mode: str, seconds: float) -> None:
-    """Answers for each second of the server's CPU time, with and without passages and texts."""
+    """Whole answers, and answers without passages and texts."""
     for told, extra in (("whole answers", ""), ("bare answers", "&text=false&highlight=false")):
-        paths = [path_of(query, mode, extra) for query in queries]
-        asyncio.run(load(url, paths, 64, seconds / 4))
-        before, cpu = time.perf_counter(), cpu_seconds(process)
-        times = asyncio.run(load(url, paths, 64, seconds))
-        wall, cpu = time.perf_counter() - before, cpu_seconds(process) - cpu
-        p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
-        print(
-            f"{mode:<7} 64 clients  {told:<13} {len(times) / cpu:7,.0f} answers/CPU s, {len(times) / wall:7,.0f}/s, "
-            f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
-        )
+        report_rate(mode, told, url, process, [path_of(query, mode, extra) for query in queries], seconds)
+
+
+def report_rate(what: str, told: str, url: str, process: psutil.Process, paths: list[str], seconds: float) -> None:
+    """Answers for each second of a server's CPU time."""
+    asyncio.run(load(url, paths, 64, seconds / 4))
+    before, cpu = time.perf_counter(), cpu_seconds(process)
+    times = asyncio.run(load(url, paths, 64, seconds))
+    wall, cpu = time.perf_counter() - before, cpu_seconds(process) - cpu
+    p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
+    print(
+        f"{what:<7} 64 clients  {told:<14} {len(times) / cpu:7,.0f} answers/CPU s, {len(times) / wall:7,.0f}/s, "
+        f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    )
+
+
+def report_api(index: Index, queries: list[str], mode: str) -> None:
+    """Searches by the Python API for each second of its CPU time."""
+    index.search_batch(queries[:64], 10, mode)
+    cpu = time.process_time()
+    for start in range(0, len(queries), 64):
+        index.search_batch(queries[start : start + 64], 10, mode)
+    print(f"{mode:<7} Python API  batches of 64  {len(queries) / (time.process_time() - cpu):7,.0f} answers/CPU s")
 
 
 def report_batching(place: Path, documents: list[Document], queries: list[str], model: str, seconds: float) -> None:
