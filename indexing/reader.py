@@ -138,7 +138,7 @@ class IndexReader:
         """
         view = self._current()
         allowed = view.matching([Condition.parse(text) for text in filters])
-        found = search_sides(view, self._encode, queries, k, mode, allowed, settings)
+        found = search_sides(view, self._encode, queries, k, mode, allowed, settings, background=mode == "hybrid")
         return hits(view, join_sides(view, found, k, fusion, weight), found if explain else None)
 
     def rank(

@@ -64,6 +64,7 @@ def search_sides(
     mode: Mode = "hybrid",
     allowed: Allowed = None,
     settings: SearchSettings | None = None,
+    background: bool = True,
 ) -> dict[Side, Ranking]:
     """Search by vectors, by words, or by both; see :meth:`retriever.indexing.index.Index.search_batch`.
 
@@ -75,6 +76,7 @@ def search_sides(
         mode: ``hybrid``, ``dense`` or ``bm25``.
         allowed: Which documents may be hits, as the view tells it; all that are alive if not given.
         settings: What the search by vectors may spend, where FAISS does it.
+        background: Whether the vectors tell how they score all documents, which fusions want to know.
 
     Returns:
         The hits of each side, Q rankings as deep as ``k``; in ``hybrid`` as deep as what a fusion looks at.
@@ -86,7 +88,7 @@ def search_sides(
     depth = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES) if mode == "hybrid" else k
     found: dict[Side, Ranking] = {}
     if mode != "bm25":
-        found["dense"] = view.dense(encode(queries), depth, allowed, settings, background=mode == "hybrid")
+        found["dense"] = view.dense(encode(queries), depth, allowed, settings, background=background)
     if mode != "dense":
         found["bm25"] = view.bm25.search(queries, depth, allowed)
     return found

@@ -71,7 +71,8 @@ def search(
         settings = usual.model_copy(update=told) if told else None
         hits = opened.search(query, k, mode.value, fusion.value if fusion else None, filters or (), weight, settings)
     if json:
-        print_json({"query": query, "mode": mode.value, "hits": [asdict(hit) for hit in hits]})
+        found = [{name: value for name, value in asdict(hit).items() if name != "parts"} for hit in hits]
+        print_json({"query": query, "mode": mode.value, "hits": found})
         return
     console = Console(soft_wrap=True)
     if not hits:

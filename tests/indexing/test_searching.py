@@ -114,6 +114,6 @@ def test_filters_hold_for_the_parts(index):
     assert ranks == list(range(1, len(hits) + 1)) and len(hits) == 10
 
 
-def test_only_a_search_by_both_tells_a_background(index):
-    assert all(one.background is not None for one in index.parts(["device"]))
-    assert index.rank(["device"], 3, "dense").background is None
+def test_rankings_of_one_side_can_be_fused(index):
+    sides = [index.rank(["device"], 1000, side) for side in ("dense", "bm25")]
+    assert fuse(sides, 3).rows.tolist() == index.rank(["device"], 3).rows.tolist()
