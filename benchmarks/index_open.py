@@ -21,7 +21,7 @@ import faiss
 import numpy as np
 
 from retriever import Document, Index
-from retriever.indexing.searching import GRAPH_CANDIDATES
+from retriever.indexing.searching import candidates
 from retriever.indexing.view import View
 
 NAME, TEXT = "benchmark-index-open", "a document that is there for a moment"
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"{'opening':<28} {seconds:7.3f} s")
     told("first search by vectors", lambda: view.dense(query, 10, background=False))
     told("first search by words", lambda: view.bm25.search([TEXT], 10))
-    told("vectors for a first hybrid", lambda: view.dense(query, GRAPH_CANDIDATES))
+    told("vectors for a first hybrid", lambda: view.dense(query, candidates(10), surely=10))
     view.close()
     if options.add:
         with Index.open(options.index) as index:

@@ -26,10 +26,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.indexing.dense import DenseIndex, store_path
+from retriever.indexing.dense import DenseIndex
 from retriever.indexing.factory import choose
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.tuning import tune
+from retriever.indexing.vector_files import store_path
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -39,10 +39,6 @@ class State(Protocol):
     manifest: Manifest
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the vectors are compared one by one."""
-
-    @property
     def bm25(self) -> Words:
         """Search by words."""
 
@@ -57,8 +53,9 @@ class State(Protocol):
         settings: SearchSettings | None = None,
         *,
         background: bool = True,
+        surely: int | None = None,
     ) -> Ranking:
-        """Search by vectors."""
+        """Search by vectors; how much is spent on more than ``surely`` hits is up to the state."""
 
     def documents(self, rows: NDArray[np.int64]) -> list[Document]:
         """The documents of rows, in their order."""

@@ -40,7 +40,7 @@ from retriever.indexing.postings import Postings, word_hash
 from retriever.indexing.ranking import Background, Ranking, best, depth
 
 BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
-SPARSE, OVER = 16, 2  # one score in SPARSE tells which can be among the best; OVER times as many as expected are kept
+SPARSE, OVER = 32, 2  # one score in SPARSE tells which can be among the best; OVER times as many as expected are kept
 COMMON, COLUMNS = 16, 64  # a word is common if 1 document in COMMON holds it; columns kept
 MEMORY = 1 << 16  # words whose document frequency is kept
 
@@ -139,7 +139,7 @@ class Bm25Index:
 
     def _saturated(self, counts: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         frequencies = counts.astype(np.float32)
-        return frequencies / (frequencies + self._norms[rows])
+        return frequencies / (frequencies + self._norms.take(rows))
 
     def _count_holding(self, word: int) -> int:
         """Documents alive that hold a word."""
@@ -168,6 +168,14 @@ def inverse_frequency(holding: int, documents: int) -> float:
     return math.log1p((documents - holding + 0.5) / (holding + 0.5))
 
 
+def spread(scores: NDArray[np.float32], size: int) -> tuple[float, float]:
+    """Mean and deviation of the background: the ``size`` best of a query's scores (M,), 0 where there are fewer."""
+    leading = np.zeros(size)
+    found = np.sort(scores)[-size:]
+    leading[size - len(found) :] = found
+    return float(leading.mean()), float(leading.std()) / math.sqrt(SHARPNESS)
+
+
 def _rank(
     scored: Iterable[tuple[NDArray[np.float32], float]],
     k: int,
@@ -178,31 +186,27 @@ def _rank(
 
     At most N ``documents`` count, the others have score 0; those ``allowed`` (N,) may be hits.
     """
-    width = depth(k, documents if allowed is None else int(allowed.sum()))
+    width = depth(k, documents if allowed is None else int(np.count_nonzero(allowed)))
     size = max(1, min(BACKGROUND, documents))
     hits, backgrounds = [], []
     for scores, known in scored:
-        matched = np.flatnonzero(scores > 0)
-        reached = _reaching(matched, scores, max(width, size))
-        own = reached if allowed is None else matched[allowed[matched]]
+        reached = _reaching(scores, max(width, size))
+        own = reached if allowed is None else _reaching(scores * allowed, width)
         hits.append(best(own, scores[own], width))
-        leading = np.sort(scores[reached])[-size:].astype(np.float64)
-        leading = np.pad(leading, (size - len(leading), 0))
-        backgrounds.append((leading.mean(), leading.std() / math.sqrt(SHARPNESS), known))
+        backgrounds.append((*spread(scores[reached], size), known))
     mean, deviation, shares = np.array(backgrounds, np.float64).reshape(-1, 3).T
     return Ranking.stack(hits, width, Background(mean, deviation, shares, least=0.0))
 
 
-def _reaching(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """The rows whose scores are as good as the ``count``-th best of theirs, in their order."""
-    if len(rows) <= count:
-        return rows
-    found = scores[rows]
-    sample = found[::SPARSE]
-    expected = OVER * math.ceil(count / SPARSE)  # more than the sample should hold of the best
-    if expected < len(sample):
-        likely = found >= np.partition(sample, -expected)[-expected]
-        if np.count_nonzero(likely) >= count:  # then the best are all among them
-            rows, found = rows[likely], found[likely]
-    reached: NDArray[np.int64] = rows[found >= np.partition(found, -count)[-count]]
-    return reached
+def _reaching(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The rows, rising, whose scores (N,) are above 0 and as good as the ``count``-th best."""
+    expected = OVER * math.ceil(count / SPARSE)  # more than a sample should hold of the best
+    sample = scores[::SPARSE]
+    likely = np.partition(sample, -expected)[-expected] if expected < len(sample) else 0
+    rows = np.flatnonzero(scores >= likely if likely > 0 else scores > 0)
+    if len(rows) < count and likely > 0:  # the sample misled
+        rows = np.flatnonzero(scores > 0)
+    if len(rows) > count:
+        found = scores[rows]
+        rows = rows[found >= np.partition(found, -count)[-count]]
+    return rows

@@ -12,7 +12,7 @@
 5. Searches pass their parameters along and change nothing, so that threads can share an index. Files are opened as
    memory maps, which processes share.
 6. The background of a query's scores is that of 4,096 documents spread evenly over the rows, or of all if there are
-   fewer: with their mean m and centred vectors X = Q R, the scores of a query q have mean q·m and deviation ‖R q‖ / √n.
+   fewer: :mod:`retriever.indexing.vectors`.
 
 A query whose vector is zero (no known word) has no direction and no hits. Flat indexes are the same at every build;
 others only if built by one thread (``OMP_NUM_THREADS=1``).
@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.alive import compare, only
 from retriever.indexing.kinds import (
     SHALLOWEST,
@@ -45,6 +46,8 @@ from retriever.indexing.kinds import (
     told,
 )
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
+from retriever.indexing.vector_files import read_vectors, store_path, write_vectors
+from retriever.indexing.vectors import Spread, unit
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Similarity
@@ -56,6 +59,8 @@ Mask = NDArray[np.bool_]
 CHUNK = 16_384  # vectors added at a time
 SAMPLE = 4096  # documents that stand for all in the background of scores: mean and deviation to about 1 %
 FEW = 20_000  # rows alive that are compared one by one
+SURPLUS = 2  # candidates of codes for each hit that need not be sure
+REMEMBERED = 64  # parameters of searches that are kept, as making them takes longer than a search of few lists
 SPARE = 3.0  # where rows are dropped afterwards, so many deviations more than wanted are found
 HALF_MAX = float(np.finfo(np.float16).max)
 NOTHING = (np.empty(0, np.int64), np.empty(0, np.float32))
@@ -80,7 +85,8 @@ class DenseIndex:
         self._coded = inside is None
         self._store: Any = store if inside is None else inside
         self._refined: faiss.IndexRefine | None = None
-        self._spread: tuple[Array, Array] | None = None
+        self._spread: Spread | None = None
+        self._spending = lru_cache(REMEMBERED)(self._spend)
         self.similarity = similarity
 
     @classmethod
@@ -127,8 +133,8 @@ class DenseIndex:
         Raises:
             IndexFolderError: A file is missing or damaged.
         """
-        index = _read(Path(path))
-        store = None if store_inside(index) is not None else _read(store_path(path))
+        index = read_vectors(Path(path))
+        store = None if store_inside(index) is not None else read_vectors(store_path(path))
         if store is not None and (store.ntotal, store.d) != (index.ntotal, index.d):
             raise IndexFolderError(
                 f"{path} and {store_path(path)} do not fit together: mend the index with `index verify --repair`."
@@ -147,7 +153,7 @@ class DenseIndex:
         Raises:
             IndexFolderError: The file is missing or damaged, or the factory is unknown.
         """
-        store = _read(Path(path))
+        store = read_vectors(Path(path))
         index = cls(create(factory, store.d), similarity, store)
         index.finish()
         return index
@@ -164,6 +170,7 @@ class DenseIndex:
                 raise DataError("A vector holds a value beyond fp16 (65,504): use the factory Flat or HNSW32.")
             (self._store if self._coded else self._index).add(chunk)
         self._spread = self._refined = None
+        self._spending.cache_clear()
 
     def finish(self) -> None:
         """Learn codes, if the kind needs them and they are not learnt yet, and encode what has been added.
@@ -192,9 +199,9 @@ class DenseIndex:
             IndexFolderError: The vectors are too few for this kind.
         """
         self.finish()
-        _write(self._index, Path(path))
+        write_vectors(self._index, Path(path))
         if self._coded:
-            _write(self._store, store_path(path))
+            write_vectors(self._store, store_path(path))
 
     def search(
         self,
@@ -204,6 +211,7 @@ class DenseIndex:
         alive: Mask | None = None,
         parameters: SearchSettings | None = None,
         background: bool = True,
+        surely: int | None = None,
     ) -> Ranking:
         """The ``k`` nearest documents of each query.
 
@@ -213,6 +221,8 @@ class DenseIndex:
             alive: Which rows may be found, (N,); all if not given. The background is that of all rows.
             parameters: What an approximate search may spend; see :class:`retriever.indexing.kinds.SearchSettings`.
             background: Whether to tell how the queries score all documents, which fusions want to know.
+            surely: How many of the hits the search may spend that for, the others being what codes alone find next;
+                ``k`` if not given.
 
         Returns:
             Rows and similarities (Q, min(k, rows alive)).
@@ -226,13 +236,12 @@ class DenseIndex:
             raise DataError(f"The rows alive have shape {alive.shape} and the index has {len(self):,} rows.")
         if alive is not None and alive.all():
             alive = None
-        count = len(self) if alive is None else int(alive.sum())
-        width = depth(k, count)
+        width = depth(k, len(self) if alive is None else int(np.count_nonzero(alive)))
         queries = self._prepared(vectors)
         if not len(queries) or not width:
             return Ranking.stack([NOTHING] * len(queries), width, self._background(queries) if background else None)
         with _tuned(*queries.shape):
-            rows, scores = self._find(queries, width, alive, parameters or SearchSettings())
+            rows, scores = self._find(queries, width, alive, parameters or SearchSettings(), min(surely or k, width))
             spread = self._background(queries) if background else None
         rows[~queries.any(axis=1)] = NO_HIT
         return Ranking.sorted(rows, scores, spread)
@@ -301,84 +310,70 @@ class DenseIndex:
     def __len__(self) -> int:
         return int(self._store.ntotal)
 
-    def _find(self, queries: Array, k: int, alive: Mask | None, settings: SearchSettings) -> tuple[Rows, Array]:
+    def _find(
+        self, queries: Array, k: int, alive: Mask | None, settings: SearchSettings, surely: int
+    ) -> tuple[Rows, Array]:
         """Rows and scores (Q, k) in any order, for k up to the number of rows alive."""
-        if alive is not None and alive.sum() <= FEW:
+        if alive is not None and np.count_nonzero(alive) <= FEW:
             return compare(self._store, queries, k, alive)
-        rows, scores = self._look(queries, k, alive, settings)
+        candidates = k
+        if self._coded:
+            candidates = max(settings.rerank * max(surely, SHALLOWEST), min(settings.rerank, SURPLUS) * k)
+        rows, scores = self._look(queries, k, alive, settings, candidates)
         short = np.flatnonzero((rows == NO_HIT).any(axis=1))
         if len(short):
             rows[short], scores[short] = compare(self._store, queries[short], k, alive)
         return rows, scores
 
-    def _look(self, queries: Array, k: int, alive: Mask | None, settings: SearchSettings) -> tuple[Rows, Array]:
+    def _look(
+        self, queries: Array, k: int, alive: Mask | None, settings: SearchSettings, candidates: int
+    ) -> tuple[Rows, Array]:
         """What the kind itself finds; row −1 where it finds too little."""
-        share = 1.0 if alive is None else float(alive.mean())
-        chosen = None if alive is None or not selects(self._index) else selector(alive)
-        drops = alive is not None and chosen is None
-        candidates = settings.rerank * max(k, SHALLOWEST) if self._coded else k
-        if drops:
-            candidates = math.ceil(max(candidates, k + SPARE * math.sqrt(k)) / share)
-        candidates = min(candidates, len(self))
-        width = candidates if drops else k
-        spending = search_parameters(self._index, settings, candidates, chosen, share)
-        if self._refined is not None:
-            spending = told("IndexRefineSearchParameters", k_factor=candidates / width, base_index_params=spending)
         searched = self._index if self._refined is None else self._refined
-        scores, rows = searched.search(queries, width, params=spending)
-        return only(alive, rows, scores, k) if alive is not None and drops else (rows, scores)
+        if alive is None:
+            candidates = min(candidates, len(self))
+            scores, rows = searched.search(queries, k, params=self._spending(settings, candidates, k))
+            return rows, scores
+        share = np.count_nonzero(alive) / len(alive)
+        if selects(self._index):
+            candidates = min(candidates, len(self))
+            spending = self._spend(settings, candidates, k, selector(alive), share)
+            scores, rows = searched.search(queries, k, params=spending)
+            return rows, scores
+        candidates = math.ceil(max(candidates, k + SPARE * math.sqrt(k)) / share)
+        width = min(candidates, len(self))
+        scores, rows = searched.search(queries, width, params=self._spending(settings, width, width))
+        return only(alive, rows, scores, k)
+
+    def _spend(
+        self,
+        settings: SearchSettings,
+        candidates: int,
+        width: int,
+        chosen: faiss.IDSelector | None = None,
+        share: float = 1.0,
+    ) -> faiss.SearchParameters | None:
+        """The same in FAISS's words: ``candidates`` of the kind for ``width`` hits."""
+        spending = search_parameters(self._index, settings, candidates, chosen, share)
+        if self._refined is None:
+            return spending
+        return told("IndexRefineSearchParameters", k_factor=candidates / width, base_index_params=spending)
 
     def _background(self, queries: Array) -> Background:
         """How the queries (Q, D) score a sample of the documents, which is read once."""
         if self._spread is None:
-            sample = self.vectors(evenly(len(self), SAMPLE)).astype(np.float64)
-            mean = sample.mean(axis=0) if len(sample) else np.zeros(self.dimension)
-            factor = np.asarray(np.linalg.qr(sample - mean, mode="r"))  # (D, D), or less high
-            self._spread = mean.astype(np.float32), (factor / math.sqrt(max(len(sample), 1))).astype(np.float32)
-        centre, spread = self._spread
-        deviation = np.linalg.norm(queries @ spread.T, axis=1)
-        mean, known = (queries @ centre).astype(np.float64), np.ones(len(queries))
-        least = -1.0 if self.similarity == "cosine" else -math.inf
-        return Background(mean, deviation.astype(np.float64), known, least)
+            self._spread = Spread.of(self.vectors(evenly(len(self), SAMPLE)))
+        return self._spread.background(queries, self.similarity)
 
     def _prepared(self, vectors: Array) -> Array:
         """Checked vectors, of length 1 under cosine similarity."""
-        vectors = np.ascontiguousarray(vectors, np.float32)
+        vectors = np.asarray(vectors)
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise DataError(
                 f"The index holds vectors of dimension {self.dimension} and cannot take an array of shape "
                 f"{vectors.shape}: use the encoder it was built with."
             )
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            raise DataError(
-                f"Vector {int(np.argmin(finite))} holds NaN or infinity: the encoder is broken, train or load it again."
-            )
-        if self.similarity == "dot":
-            return vectors
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))  # (N,)
-        return (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
-
-
-def store_path(path: str | Path) -> Path:
-    """Where the full vectors of an index file lie."""
-    return Path(path).with_suffix(".fp16.faiss")
-
-
-def _read(path: Path) -> faiss.Index:
-    try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except (RuntimeError, MemoryError) as error:
-        raise IndexFolderError(
-            f"The vectors {path} are missing or damaged: mend the index with `index verify --repair`."
-        ) from error
-
-
-def _write(index: faiss.Index, path: Path) -> None:
-    try:
-        faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        raise OutputError(f"Cannot write {path}: choose a place with room and write access.") from error
+        return unit(vectors, self.similarity)
 
 
 @contextmanager

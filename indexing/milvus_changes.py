@@ -45,9 +45,10 @@ from retriever.indexing.manifest import (
     records,
 )
 from retriever.indexing.milvus import Collection
-from retriever.indexing.milvus_view import MilvusView, unit
+from retriever.indexing.milvus_view import MilvusView
 from retriever.indexing.milvus_words import WordCounts
 from retriever.indexing.store import DocumentStore, write
+from retriever.indexing.vectors import unit
 from retriever.indexing.view import View
 
 if TYPE_CHECKING:

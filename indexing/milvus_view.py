@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.bm25 import BACKGROUND, SHARPNESS
-from retriever.indexing.dense import SAMPLE, DenseIndex
+from retriever.indexing.bm25 import BACKGROUND, spread
+from retriever.indexing.dense import SAMPLE
 from retriever.indexing.filters import Condition
 from retriever.indexing.kinds import SearchSettings, evenly
 from retriever.indexing.manifest import Manifest, MilvusRecord, read_manifest
@@ -27,6 +27,7 @@ from retriever.indexing.milvus import Collection
 from retriever.indexing.milvus_filters import expression
 from retriever.indexing.milvus_words import WordCounts
 from retriever.indexing.ranking import NO_HIT, Background, Hits, Ranking, best, depth
+from retriever.indexing.vectors import Spread, unit
 
 NOTHING: Hits = (np.empty(0, np.int64), np.empty(0, np.float32))
 
@@ -99,6 +100,7 @@ class MilvusView:
         settings: SearchSettings | None = None,
         *,
         background: bool = True,
+        surely: int | None = None,
     ) -> Ranking:
         """The ``k`` documents nearest to each query vector (Q, D), among those that are allowed.
 
@@ -112,7 +114,8 @@ class MilvusView:
         directed = (vectors != 0).any(axis=1).tolist()
         found = iter(self._search("vector", list(vectors[directed]), width, allowed))
         hits = [best(*next(found), width) if one else NOTHING for one in directed]
-        return Ranking.stack(hits, width, self._sample.search(vectors, 1).background if background else None)
+        told = self._spread.background(vectors, self.manifest.similarity) if background else None
+        return Ranking.stack(hits, width, told)
 
     def documents(self, rows: NDArray[np.int64]) -> list[Document]:
         """The documents of rows, in their order.
@@ -138,10 +141,10 @@ class MilvusView:
         return self.manifest.documents
 
     @cached_property
-    def _sample(self) -> DenseIndex:
+    def _spread(self) -> Spread:
         rows = evenly(self.record.rows, SAMPLE)
         vectors = self.collection.vectors(rows.tolist()).reshape(-1, self.manifest.dimension)
-        return DenseIndex.build(vectors, self.manifest.similarity)
+        return Spread.of(unit(vectors, self.manifest.similarity))
 
     def _search(
         self, field: str, queries: Sequence[object], k: int, allowed: str | None, effort: int | None = None
@@ -166,7 +169,7 @@ class MilvusWords:
         weights = [weight for weight, _ in asked]
         leading = self._search(weights, max(width, size) if allowed is None else size, None)
         own = leading if allowed is None else self._search(weights, width, allowed)
-        backgrounds = [(*_spread(scores, size), known) for (_, scores), (_, known) in zip(leading, asked, strict=True)]
+        backgrounds = [(*spread(scores, size), known) for (_, scores), (_, known) in zip(leading, asked, strict=True)]
         mean, deviation, share = np.array(backgrounds, np.float64).reshape(-1, 3).T
         background = Background(mean, deviation, share, least=0.0)
         return Ranking.stack([best(*hits, width) for hits in own], width, background)
@@ -174,28 +177,3 @@ class MilvusWords:
     def _search(self, weights: Sequence[dict[int, float]], k: int, allowed: str | None) -> list[Hits]:
         found = iter(self._view._search("words", [weight for weight in weights if weight], k, allowed))
         return [next(found) if weight else NOTHING for weight in weights]
-
-
-def unit(vectors: NDArray[np.float32], similarity: str) -> NDArray[np.float32]:
-    """Vectors (N, D) as they are compared: of length 1 under cosine similarity.
-
-    Raises:
-        DataError: A vector is not finite.
-    """
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"Vector {int(np.argmin(finite))} holds NaN or infinity: the encoder is broken, train or load it again."
-        )
-    if similarity == "dot":
-        return vectors
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # (N, 1)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-
-
-def _spread(scores: NDArray[np.float32], size: int) -> tuple[float, float]:
-    """Mean and deviation of a query's ``size`` best scores, 0 where it has fewer."""
-    leading = np.sort(scores)[-size:].astype(np.float64)
-    leading = np.pad(leading, (size - len(leading), 0))
-    return float(leading.mean()), float(leading.std() / np.sqrt(SHARPNESS))

@@ -23,7 +23,7 @@ import numpy as np
 from retriever.data.words import WordAnalyzer
 from retriever.files import replacing
 from retriever.indexing.build import CHUNK, writing
-from retriever.indexing.dense import DenseIndex, store_path
+from retriever.indexing.dense import DenseIndex
 from retriever.indexing.manifest import (
     DELETED,
     DOCUMENTS,
@@ -39,6 +39,7 @@ from retriever.indexing.manifest import (
 )
 from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore
+from retriever.indexing.vector_files import store_path
 from retriever.indexing.verify import Fault, find_faults, part_of
 from retriever.indexing.view import Mask, read_alive
 

@@ -1,7 +1,7 @@
 """One search of one state of an index: by meaning, by words, or by both.
 
 1. ``dense`` encodes the query and looks for the nearest vectors; ``bm25`` looks for its words and needs no model;
-   ``hybrid`` takes the best candidates of both and fuses them.
+   ``hybrid`` takes the best candidates of both, ten for each hit wanted, and fuses them.
 2. A fusion and a weight that are not asked for are those that the index was tuned to.
 3. The documents of the rows found are read, all queries together.
 """
@@ -27,8 +27,7 @@ Side: TypeAlias = Literal["dense", "bm25"]
 Encode: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
 """Q queries → their vectors (Q, D)."""
 
-CANDIDATES = 1000  # hits of each search that a fusion looks at, as deep as the evaluation does
-GRAPH_CANDIDATES = 200  # likewise, where deeper walks through a graph would take longer than an exact search
+CANDIDATES, LEAST, MOST = 10, 100, 1000  # hits of each side that a fusion looks at, for each hit wanted; in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +84,18 @@ def search_sides(
         raise DataError("The query is empty: give at least one word to search for.")
     if mode not in get_args(Mode):
         raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
-    depth = max(k, CANDIDATES if view.is_exact else GRAPH_CANDIDATES) if mode == "hybrid" else k
-    found: dict[Side, Ranking] = {}
-    if mode != "bm25":
-        found["dense"] = view.dense(encode(queries), depth, allowed, settings, background=background)
-    if mode != "dense":
-        found["bm25"] = view.bm25.search(queries, depth, allowed)
-    return found
+    if mode == "bm25":
+        return {"bm25": view.bm25.search(queries, k, allowed)}
+    if mode == "dense":
+        return {"dense": view.dense(encode(queries), k, allowed, settings, background=background)}
+    width = candidates(k)
+    dense = view.dense(encode(queries), width, allowed, settings, background=background, surely=k)
+    return {"dense": dense, "bm25": view.bm25.search(queries, width, allowed)}
+
+
+def candidates(k: int) -> int:
+    """How many hits of each side a fusion looks at for ``k`` hits."""
+    return max(k, min(max(CANDIDATES * k, LEAST), MOST))
 
 
 def join_sides(

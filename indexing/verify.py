@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from retriever.errors import IndexFolderError
-from retriever.indexing.dense import store_path
 from retriever.indexing.kinds import evenly
 from retriever.indexing.manifest import (
     DELETED,
@@ -33,6 +32,7 @@ from retriever.indexing.manifest import (
     read_manifest,
     sha256,
 )
+from retriever.indexing.vector_files import store_path
 from retriever.indexing.view import Segment, read_alive
 
 if TYPE_CHECKING:

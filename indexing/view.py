@@ -129,6 +129,7 @@ class View:
         settings: SearchSettings | None = None,
         *,
         background: bool = True,
+        surely: int | None = None,
     ) -> Ranking:
         """The ``k`` documents nearest to each query vector (Q, D); see :meth:`DenseIndex.search`.
 
@@ -138,12 +139,13 @@ class View:
             allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
             settings: What the search may spend; what each segment was tuned to if not given.
             background: Whether to tell how the queries score all documents, which fusions want to know.
+            surely: How many of the hits the search may spend that for; ``k`` if not given.
         """
-        width = depth(k, len(self) if allowed is None else int(allowed.sum()))
+        width = depth(k, len(self) if allowed is None else int(np.count_nonzero(allowed)))
         masks = self.alive if allowed is None else np.split(allowed, self.starts[1:-1])
         tuned = [settings or (one.tuning.chosen.settings if one.tuning else None) for one in self.manifest.segments]
         found = [
-            segment.dense.search(vectors, k, alive=mask, parameters=one, background=background)
+            segment.dense.search(vectors, k, alive=mask, parameters=one, background=background, surely=surely)
             for segment, mask, one in zip(self.segments, masks, tuned, strict=False)
         ]
         if len(found) == 1:
@@ -161,11 +163,6 @@ class View:
         backgrounds = [one.background for one in found if one.background is not None]
         pooled = _pooled(backgrounds, shares, len(vectors)) if background else None
         return Ranking(ranking.rows[:, :width], ranking.scores[:, :width], pooled)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the vectors are compared one by one."""
-        return all(segment.dense.is_exact for segment in self.segments)
 
     def documents(self, rows: NDArray[np.int64]) -> list[Document]:
         """The documents of rows, in their order."""

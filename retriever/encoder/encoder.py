@@ -262,7 +262,8 @@ class Encoder:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return torch.device(self.stack.device)
+        weight = next(self.stack.parameters(), None)  # stack.device looks through all modules
+        return torch.device(self.stack.device) if weight is None else weight.device
 
     @property
     def fingerprint(self) -> str:
@@ -284,7 +285,8 @@ class Encoder:
     def features(self, tokens: Ragged, kind: Kind = "document") -> dict[str, Any]:
         """Token ids without special tokens → the stack's input on its device; longer texts are cut."""
         cut = tokens if self.limit is None else tokens.cut(self.limit)
-        features: dict[str, Any] = {name: value.to(self.device) for name, value in self.collate(cut).items()}
+        device = self.device
+        features: dict[str, Any] = {name: value.to(device) for name, value in self.collate(cut).items()}
         return features | ({"task": kind} if self.sided else {})
 
     def __call__(self, features: dict[str, Any], normalise: bool = True) -> Tensor:

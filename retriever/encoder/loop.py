@@ -68,22 +68,24 @@ def embed(
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Vectors (N, D) of N rows of token ids, which hold no special tokens; longer rows are cut."""
-    budget = BATCH_TOKENS
+    budget, device = BATCH_TOKENS, encoder.device
     if encoder.limit is not None:
         tokens = tokens.cut(encoder.limit)
-        budget = CPU_BATCH_TOKENS if encoder.device.type == "cpu" else BATCH_TOKENS
+        budget = CPU_BATCH_TOKENS if device.type == "cpu" else BATCH_TOKENS
     vectors = np.empty((len(tokens), encoder.dimension), np.float32)
     was_training = encoder.stack.training
-    encoder.stack.eval()
+    if was_training:
+        encoder.stack.eval()
     try:
-        with torch.inference_mode(), autocast(encoder.device, dtype):
+        with torch.inference_mode(), autocast(device, dtype):
             for rows in packs(tokens.lengths + encoder.frame, batch_tokens or budget):
                 out = encoder(encoder.features(tokens.take(rows), kind))
                 vectors[rows] = out.float().cpu().numpy()
                 if progress is not None:
                     progress(len(rows))
     finally:
-        encoder.stack.train(was_training)
+        if was_training:
+            encoder.stack.train()
     return vectors
 
 

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from retriever.errors import DataError, IndexFolderError
 from retriever.indexing import kinds
-from retriever.indexing.dense import DenseIndex, store_path
+from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings, create, evenly, lists, search_parameters, selects, store_inside
+from retriever.indexing.ranking import Ranking
+from retriever.indexing.vector_files import store_path
 
 CODED = [
     "PQ32x4fs",
@@ -263,3 +265,18 @@ def test_principal_components_leave_the_order_by_inner_product_alone(factory, ve
     found = index.candidates(queries, 10, SearchSettings(nprobe=4))
     scores = queries.astype(np.float64) @ documents.T.astype(np.float64)  # (Q, N)
     assert np.mean([len(set(own) & set(np.argsort(-row)[:10])) for own, row in zip(found, scores, strict=True)]) > 9.5
+
+
+@pytest.mark.parametrize("factory", CODED)
+def test_the_hits_that_must_be_sure_cost_as_much_in_a_deep_search_and_the_others_less(factory, built, vectors):
+    documents, queries = vectors
+    index, settings = built[factory], SearchSettings(nprobe=8, rerank=20)
+    first = index.search(queries, 10, parameters=settings)
+    exact = DenseIndex.build(documents).search(queries, 200)
+    deep = index.search(queries, 200, parameters=settings, surely=10)
+    whole = index.search(queries, 200, parameters=settings)
+    assert recall(
+        Ranking(deep.rows[:, :10], deep.scores[:, :10]), Ranking(exact.rows[:, :10], exact.scores[:, :10])
+    ) >= (recall(first, Ranking(exact.rows[:, :10], exact.scores[:, :10])))
+    assert 0.6 < recall(deep, exact) <= recall(whole, exact)
+    assert index._spending(settings, 400, 200) is index._spending(settings, 400, 200)

@@ -13,17 +13,17 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Index
-from retriever.indexing.searching import Part
+from retriever.indexing.searching import Part, candidates
 
 QUERY = "heron and quill"
 
 
 @pytest.fixture(scope="module")
 def exact(encoder, documents):
-    """Rankings of QUERY, computed beside the index."""
-    contents = [document.content for document in documents]
-    dense = DenseIndex.build(encoder.encode(contents)).search(encoder.encode([QUERY], "query"), 1000)
-    return {"dense": dense, "bm25": Bm25Index.build(contents).search([QUERY], 1000)}
+    """Rankings of QUERY, as deep as a fusion looks, computed beside the index."""
+    contents, depth = [document.content for document in documents], candidates(10)
+    dense = DenseIndex.build(encoder.encode(contents)).search(encoder.encode([QUERY], "query"), depth)
+    return {"dense": dense, "bm25": Bm25Index.build(contents).search([QUERY], depth)}
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_the_parts_of_a_hybrid_search_can_be_had(index, exact):
 
 @pytest.mark.parametrize("fusion", ["fisher", "rrf"])
 def test_a_hybrid_search_explains_its_hits_by_its_sides(index, exact, fusion):
-    hits = index.search(QUERY, 40, fusion=fusion, explain=True)
-    assert [replace(hit, parts={}) for hit in hits] == index.search(QUERY, 40, fusion=fusion)
+    hits = index.search(QUERY, 10, fusion=fusion, explain=True)
+    assert [replace(hit, parts={}) for hit in hits] == index.search(QUERY, 10, fusion=fusion)
     for hit in hits:
         row = int(hit.id.removeprefix("doc-"))
         assert list(hit.parts) == ["dense", "bm25"]
@@ -117,3 +117,8 @@ def test_filters_hold_for_the_parts(index):
 def test_rankings_of_one_side_can_be_fused(index):
     sides = [index.rank(["device"], 1000, side) for side in ("dense", "bm25")]
     assert fuse(sides, 3).rows.tolist() == index.rank(["device"], 3).rows.tolist()
+
+
+@pytest.mark.parametrize(("k", "depth"), [(1, 100), (10, 100), (20, 200), (100, 1000), (500, 1000), (5000, 5000)])
+def test_a_fusion_looks_ten_times_as_deep_as_hits_are_wanted_within_bounds(k, depth):
+    assert candidates(k) == depth

@@ -1,0 +1,40 @@
+"""Files of FAISS: an index, and the full vectors beside it where it holds codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+
+from retriever.errors import IndexFolderError, OutputError
+
+
+def store_path(path: str | Path) -> Path:
+    """Where the full vectors of an index file lie."""
+    return Path(path).with_suffix(".fp16.faiss")
+
+
+def read_vectors(path: Path) -> faiss.Index:
+    """Open a file as a memory map; it must not change while it is open.
+
+    Raises:
+        IndexFolderError: It is missing or damaged.
+    """
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as error:
+        raise IndexFolderError(
+            f"The vectors {path} are missing or damaged: mend the index with `index verify --repair`."
+        ) from error
+
+
+def write_vectors(index: faiss.Index, path: Path) -> None:
+    """Write a file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OutputError(f"Cannot write {path}: choose a place with room and write access.") from error
