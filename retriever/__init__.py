@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from retriever.indexing.label_memory import LabelMemory
     from retriever.indexing.labels import LabelIndex
     from retriever.indexing.mining import mine
+    from retriever.indexing.searching import Part
     from retriever.training import objectives
     from retriever.training.api import train
 
@@ -73,6 +74,7 @@ __all__ = [
     "ModelError",
     "OtherModelError",
     "OutputError",
+    "Part",
     "RecipeError",
     "Results",
     "RetrieverError",
@@ -104,6 +106,7 @@ _HOMES = {
     "Encoder": "encoder.Encoder",
     "Hit": "indexing.index.Hit",
     "Index": "indexing.index.Index",
+    "Part": "indexing.searching.Part",
     "Results": "eval.beir.Results",
     "SearchSettings": "indexing.kinds.SearchSettings",
     "StsResults": "eval.sts.StsResults",

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from retriever.cli import options
 from retriever.cli.show import print_json
+
+if TYPE_CHECKING:
+    from retriever.indexing.searching import Hit
+
+SIDES = {"dense": "vectors", "bm25": "words"}
 
 
 class Mode(str, Enum):
@@ -51,6 +56,9 @@ def search(
     nprobe: Annotated[int | None, typer.Option(min=1, help="Of inverted lists: how many to visit; tuned.")] = None,
     ef: Annotated[int | None, typer.Option(min=1, help="Of graphs: breadth of the walk; tuned.")] = None,
     rerank: Annotated[int | None, typer.Option(min=1, help="Of codes: candidates to compare for a hit; tuned.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell the score and rank of each hit by vectors and by words.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
     json: options.Json = False,
 ) -> None:
@@ -69,10 +77,18 @@ def search(
         tuned = opened.manifest.tuning
         usual = tuned.chosen.settings if tuned else SearchSettings()
         settings = usual.model_copy(update=told) if told else None
-        hits = opened.search(query, k, mode.value, fusion.value if fusion else None, filters or (), weight, settings)
+        hits = opened.search(
+            query,
+            k,
+            mode.value,
+            fusion.value if fusion else None,
+            filters or (),
+            weight,
+            settings,
+            explain=explain,
+        )
     if json:
-        found = [{name: value for name, value in asdict(hit).items() if name != "parts"} for hit in hits]
-        print_json({"query": query, "mode": mode.value, "hits": found})
+        print_json({"query": query, "mode": mode.value, "hits": [_record(hit, explain) for hit in hits]})
         return
     console = Console(soft_wrap=True)
     if not hits:
@@ -80,4 +96,18 @@ def search(
     for hit in hits:
         heading = f"{hit.id}  {hit.title}".rstrip()
         console.print(f"{hit.rank:>3}  {hit.score:7.3f}  {heading}", style="bold", markup=False, highlight=False)
-        console.print(f"              {snippet(hit.text, 160)}", markup=False, highlight=False)
+        for line in [*([_sides(hit)] if explain else []), snippet(hit.text, 160)]:
+            console.print(f"              {line}", markup=False, highlight=False)
+
+
+def _record(hit: Hit, explain: bool) -> dict[str, Any]:
+    return {name: value for name, value in asdict(hit).items() if explain or name != "parts"}
+
+
+def _sides(hit: Hit) -> str:
+    """What each side of the search says about a hit."""
+    told = {SIDES[side]: part for side, part in hit.parts.items()}
+    return "; ".join(
+        f"{name}: {part.score:.3f}, rank {part.rank}" if part else f"{name}: not among the candidates"
+        for name, part in told.items()
+    )

@@ -101,6 +101,23 @@ def test_search_prints_hits_or_one_json_object(folder, mode):
     assert f"{best}  the title {best}" in out.splitlines()[0] and len(out.splitlines()) == 6
 
 
+def test_search_explains_its_hits_by_vectors_and_words(folder):
+    query = next(iter(tiny.corpus())).text[:25]
+    hits = json.loads(call("search", folder / "index", query, "-k", 100, "--explain", "--json")[0])["hits"]
+    assert {tuple(hit["parts"]) for hit in hits} == {("dense", "bm25")}
+    assert [hit["parts"]["bm25"]["rank"] for hit in hits if hit["id"] == "0"] == [1]
+    lines = call("search", folder / "index", query, "-k", 100, "--explain")[0].splitlines()
+    told = [line.strip() for line in lines if line.startswith("              vectors: ")]
+    assert len(told) == len(hits) and len(lines) == 3 * len(hits)
+    for hit, line in zip(hits, told, strict=True):
+        dense, words = line.split("; ")
+        for side, text in (("dense", dense.removeprefix("vectors: ")), ("bm25", words.removeprefix("words: "))):
+            part = hit["parts"][side]
+            assert text == (f"{part['score']:.3f}, rank {part['rank']}" if part else "not among the candidates")
+    out, _ = call("search", folder / "index", query, "-k", 1, "--mode", "bm25", "--explain")
+    assert out.splitlines()[1].strip().startswith("words: ") and "vectors" not in out
+
+
 def test_a_query_of_ten_thousand_words_is_answered(folder):
     out, _ = call("search", folder / "index", "t1w1 unknown " * 5_000, "--json")
     assert len(json.loads(out)["hits"]) == 10
