@@ -39,6 +39,7 @@ from retriever.indexing.kinds import (
     create,
     evenly,
     learn,
+    one_by_one,
     search_parameters,
     selector,
     selects,
@@ -81,6 +82,7 @@ class DenseIndex:
 
     def __init__(self, index: faiss.Index, similarity: Similarity, store: faiss.Index | None = None) -> None:
         inside = store_inside(index)
+        one_by_one(index)
         self._index = index
         self._coded = inside is None
         self._store: Any = store if inside is None else inside

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder, Kind
-from retriever.encoder.loop import autocast, packs
+from retriever.encoder.loop import arithmetic, packs
 
 SIDE = 2**31  # keeps the dropout seeds of two views apart; of a seed, torch's generator on the CPU reads 32 bits
 
@@ -68,7 +68,7 @@ class Forward:
 
     def _encode(self, tokens: Ragged, seed: int, kind: Kind) -> Tensor:
         torch.manual_seed(seed)
-        with autocast(self.encoder.device, self.dtype):
+        with arithmetic(self.encoder.device, self.dtype):
             vectors = self.encoder(self.encoder.features(tokens, kind), self.normalise)
         return vectors.float()
 

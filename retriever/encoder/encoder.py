@@ -314,7 +314,8 @@ class Encoder:
         Args:
             texts: N texts; an empty one gets a vector too.
             kind: Whose prompt is put before each text.
-            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 1,024 for a transformer on a CPU.
+            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, of a transformer 1,024 on a CPU and 65,536
+                elsewhere.
             dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware computes in it.
             progress: Called with the number of texts just finished.
 
@@ -340,7 +341,7 @@ class Encoder:
         Args:
             tokens: N rows of ids of :attr:`text_tokenizer`, prompts included, special tokens not.
             kind: ``query`` or ``document``; matters to an encoder with a map of queries.
-            batch_tokens: Padded tokens a batch may hold; if omitted 16,384, or 1,024 for a transformer on a CPU.
+            batch_tokens: See :meth:`encode`.
             dtype: ``float32``, ``bfloat16`` or ``auto``.
             progress: Called with the number of texts just finished.
 
