@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.indexing.dense import DenseIndex
-from retriever.indexing.factory import choose
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.tuning import tune
 from retriever.indexing.vector_files import store_path
@@ -205,6 +204,8 @@ def graph_row(name: str, documents: Array, queries: Array, truth: Rows) -> None:
 def own_row(factory: str, documents: Array, queries: Array) -> None:
     """The same of an index of ours, with the time that tuning by documents takes, as in every build."""
     index, seconds = timed(lambda: DenseIndex.build(documents, factory=factory))
+    if index.is_exact:
+        return
     tuning, asked, cells = timed(lambda: tune(index, TARGETS[-1]))[1], queries[1::2], []
     for target in TARGETS:
         chosen = tune(index, target, queries).chosen
@@ -214,7 +215,7 @@ def own_row(factory: str, documents: Array, queries: Array) -> None:
         path = Path(folder, "vectors.faiss")
         index.save(path)
         sizes = [file.stat().st_size / len(documents) for file in (path, store_path(path)) if file.exists()]
-    line(factory, seconds, sum(sizes), cells)
+    line(str(index.factory), seconds, sum(sizes), cells)
     print(f"{'':<28} {tuning:>7.1f} s more for tuning; {sizes[0]:,.0f} of the bytes are codes, searched first")
 
 
@@ -249,10 +250,8 @@ def main() -> None:
     rate = speed(lambda: exact.search(queries[1::2], K, background=False), len(queries[1::2]))
     print(f"{'':<28} {'build':>9} {'a vector':>9}   " + "   ".join(f"{f'queries/s at {t}':<40}" for t in TARGETS))
     line("exact", seconds, 4 * dimension, [f"{rate:>7,.0f} at 1.000"])
-    own = [choose(count, dimension), *(options.factory.split(";") if options.factory else [])]
-    for factory in own:
-        if factory != "Flat":
-            own_row(factory, documents, queries)
+    for factory in ["auto", *(options.factory.split(";") if options.factory else [])]:
+        own_row(factory, documents, queries)
     for name in PEERS:
         graph_row(name, documents, queries, truth)
 

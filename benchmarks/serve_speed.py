@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", help="documents with titles")
     parser.add_argument("--documents", type=int, default=100_000)
-    parser.add_argument("--factory", default=f"PQ{DIMENSION // 2}x4fs", help="of FAISS")
+    parser.add_argument("--factory", default="auto", help="of FAISS")
     parser.add_argument("--minilm", help="a transformer, for the last step")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement under load")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.files import replacing
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
-from retriever.indexing.factory import AUTO, resolve
+from retriever.indexing.factory import AUTO
 from retriever.indexing.lock import WRITER, locked
 from retriever.indexing.manifest import (
     DOCUMENTS,
@@ -114,7 +114,7 @@ def build_folder(
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
     check_settings(options.k1, options.b)
-    DenseIndex.empty(encoder.dimension, encoder.similarity, resolve(options.factory, 0, encoder.dimension))  # or refuse
+    DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)  # or refuse
     if options.recall is not None:
         check_target(options.recall)
     if options.segment < 1:
@@ -172,13 +172,12 @@ def write_pieces(
             own = None if vectors is None else vectors[first : first + count]
             if own is not None and len(own) < count:
                 raise _unlike(first + len(own), first + count)
-            is_small = place > 0 and count < FEW
-            factory = "Flat" if is_small else resolve(options.factory, count, encoder.dimension, options.memory)
-            dense = DenseIndex.empty(encoder.dimension, encoder.similarity, factory)
+            factory = "Flat" if place > 0 and count < FEW else options.factory
+            dense = DenseIndex.empty(encoder.dimension, encoder.similarity, factory, count, options.memory)
             write_parts(temporary, encoder, dense, analyzer, options.dtype, progress, own)
             files = records(temporary, name)
             tuning = tune_to(dense, options.recall)
-        segment = SegmentRecord(name=name, documents=count, factory=factory, tuning=tuning)
+        segment = SegmentRecord(name=name, documents=count, factory=dense.factory, tuning=tuning)
         build.pieces.append(Piece(segment=segment, digest=digest.hexdigest(), files=files))
         build.save(folder)
     if vectors is not None and len(vectors) != build.documents:
@@ -193,7 +192,7 @@ def write_segment(
     folder: Path,
     documents: Iterable[Document],
     encoder: Encoder,
-    kind: Callable[[int], str],
+    empty: Callable[[int], DenseIndex],
     analyzer: WordAnalyzer,
     dtype: str,
     progress: Callable[[int], None] | None = None,
@@ -204,7 +203,7 @@ def write_segment(
         folder: The folder.
         documents: Documents, read once.
         encoder: Makes their vectors.
-        kind: The FAISS factory string for so many documents.
+        empty: Makes the index for so many vectors.
         analyzer: Finds their words.
         dtype: Precision of encoding.
         progress: Called with the number of documents just encoded.
@@ -218,7 +217,7 @@ def write_segment(
     count = write(folder / DOCUMENTS, documents)
     if not count:
         raise DataError("There is no document to index: give a corpus with text in it.")
-    dense = DenseIndex.empty(encoder.dimension, encoder.similarity, kind(count))
+    dense = empty(count)
     write_parts(folder, encoder, dense, analyzer, dtype, progress)
     return count, dense
 

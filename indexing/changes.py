@@ -26,7 +26,7 @@ from retriever.errors import DataError
 from retriever.files import replacing
 from retriever.indexing.build import CHUNK, FEW, write_segment, writing
 from retriever.indexing.dense import DenseIndex
-from retriever.indexing.factory import resolve
+from retriever.indexing.factory import possible
 from retriever.indexing.manifest import (
     DELETED,
     DOCUMENTS,
@@ -69,15 +69,15 @@ def add(
             analyzer = WordAnalyzer(manifest.bm25.stemmer)
             before = manifest.segments[-1].documents if manifest.segments else 0
 
-            def kind(count: int) -> str:
-                return "Flat" if before <= RATIO * count else _kind(manifest, count)  # what is joined at once may wait
+            def empty(count: int) -> DenseIndex:
+                return _empty(manifest, 0 if before <= RATIO * count else count)  # what is joined at once may wait
 
-            count, dense = write_segment(temporary, documents, encoder, kind, analyzer, dtype, progress)
+            count, dense = write_segment(temporary, documents, encoder, empty, analyzer, dtype, progress)
             tuning = tune_to(dense, manifest.recall)
             replaced = _rows_replaced(view, temporary)
             segments = _mark(view, replaced, temporary, name)
             files = records(temporary, name)
-        segments.append(SegmentRecord(name=name, documents=count, factory=kind(count), tuning=tuning))
+        segments.append(SegmentRecord(name=name, documents=count, factory=dense.factory, tuning=tuning))
         total = manifest.documents - len(replaced) + count
         publish(folder, manifest.changed(generation, segments, total, files))
         _settle(folder, generation + 1)
@@ -139,10 +139,10 @@ def tune(
     with _changing(folder) as (view, generation):
         old = view.manifest
         wanted = {"factory": factory or old.factory, "memory": memory or old.memory}
-        DenseIndex.empty(old.dimension, old.similarity, resolve(factory or "Flat", 0, old.dimension))  # or refuse
+        DenseIndex.empty(old.dimension, old.similarity, factory or "Flat")  # or refuse
         manifest = old.model_copy(update={**wanted, "recall": None})  # tuned below
-        kinds = {_kind(manifest, segment.documents) == (segment.factory or old.factory) for segment in old.segments}
-        if (factory or memory) and False in kinds:
+        fit = [(one.factory or old.factory) in _kinds(manifest, one.documents) for one in old.segments]
+        if (factory or memory) and not all(fit):
             _join(view, manifest, 0, generation)
     with _changing(folder) as (view, generation):
         segments = [
@@ -179,8 +179,7 @@ def _join(view: View, manifest: Manifest, first: int, generation: int) -> None:
     if not count:
         publish(folder, manifest.changed(generation, kept, manifest.documents, {}))
         return
-    factory = _kind(manifest, count)
-    dense = DenseIndex.empty(manifest.dimension, manifest.similarity, factory)
+    dense = _empty(manifest, count)
     with replacing(folder / name) as temporary:
         write(temporary / DOCUMENTS, (document for chunk in view.chunks(CHUNK, first) for document in chunk))
         for segment, mask in zip(segments, alive, strict=True):
@@ -191,13 +190,19 @@ def _join(view: View, manifest: Manifest, first: int, generation: int) -> None:
         Postings.merge([segment.postings for segment in segments], alive).save(temporary / POSTINGS)
         files = records(temporary, name)
         tuning = tune_to(dense, manifest.recall)
-    joined = [*kept, SegmentRecord(name=name, documents=count, factory=factory, tuning=tuning)]
+    joined = [*kept, SegmentRecord(name=name, documents=count, factory=dense.factory, tuning=tuning)]
     publish(folder, manifest.changed(generation, joined, manifest.documents, files))
 
 
-def _kind(manifest: Manifest, count: int) -> str:
-    """The FAISS factory string of a segment of so many documents."""
-    return resolve(manifest.factory, count, manifest.dimension, manifest.memory) if count >= FEW else "Flat"
+def _empty(manifest: Manifest, count: int) -> DenseIndex:
+    """The index of a segment of so many vectors."""
+    factory = manifest.factory if count >= FEW else "Flat"
+    return DenseIndex.empty(manifest.dimension, manifest.similarity, factory, count, manifest.memory)
+
+
+def _kinds(manifest: Manifest, count: int) -> set[str]:
+    """What :func:`_empty` can turn out to be."""
+    return possible(manifest.factory if count >= FEW else "Flat", count, manifest.dimension, manifest.memory)
 
 
 @contextmanager

@@ -21,9 +21,8 @@ others only if built by one thread (``OMP_NUM_THREADS=1``).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 
 from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.alive import compare, only
+from retriever.indexing.factory import AUTO, choose
 from retriever.indexing.kinds import (
     SHALLOWEST,
     SearchSettings,
@@ -47,8 +47,9 @@ from retriever.indexing.kinds import (
     told,
 )
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
+from retriever.indexing.small_batches import small_batches
 from retriever.indexing.vector_files import read_vectors, store_path, write_vectors
-from retriever.indexing.vectors import Spread, unit
+from retriever.indexing.vectors import Spread, spectrum, unit
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Similarity
@@ -66,10 +67,6 @@ SPARE = 3.0  # where rows are dropped afterwards, so many deviations more than w
 HALF_MAX = float(np.finfo(np.float16).max)
 NOTHING = (np.empty(0, np.int64), np.empty(0, np.float32))
 
-# Since 1.15, FAISS compares this threshold with queries × dimension, and its default sends batches of up to hundreds
-# of queries down the path meant for one. Before, it compared with the number of queries, and the default was 20.
-TUNE_BATCHES = faiss.cvar.distance_compute_blas_threshold > 1000
-
 
 class DenseIndex:
     """A FAISS index; make one with :meth:`build`, :meth:`empty` or :meth:`open`.
@@ -78,33 +75,49 @@ class DenseIndex:
         index: What is searched, by inner product.
         similarity: ``cosine`` or ``dot``.
         store: The full vectors, row for row, where ``index`` holds codes.
+        factory: What FAISS made it of, if that is known.
     """
 
-    def __init__(self, index: faiss.Index, similarity: Similarity, store: faiss.Index | None = None) -> None:
+    def __init__(
+        self, index: faiss.Index, similarity: Similarity, store: faiss.Index | None = None, factory: str | None = None
+    ) -> None:
         inside = store_inside(index)
-        one_by_one(index)
         self._index = index
         self._coded = inside is None
         self._store: Any = store if inside is None else inside
         self._refined: faiss.IndexRefine | None = None
         self._spread: Spread | None = None
         self._spending = lru_cache(REMEMBERED)(self._spend)
-        self.similarity = similarity
+        self._chooses: Callable[[NDArray[np.float64]], str] | None = None
+        self.similarity, self.factory = similarity, factory
 
     @classmethod
-    def empty(cls, dimension: int, similarity: Similarity = "cosine", factory: str = "Flat") -> DenseIndex:
+    def empty(
+        cls,
+        dimension: int,
+        similarity: Similarity = "cosine",
+        factory: str = "Flat",
+        count: int = 0,
+        memory: float | None = None,
+    ) -> DenseIndex:
         """An index without documents, for :meth:`add`.
 
         Args:
             dimension: D.
             similarity: ``cosine`` or ``dot``.
             factory: ``Flat``, ``HNSW32_SQfp16``, ``PQ192x4fs``, ``IVF1024,PQ192x4fs`` or any other factory string of
-                FAISS.
+                FAISS; ``auto`` chooses by size and, once there are vectors, by how they lie.
+            count: N, vectors that it will hold, for ``auto``.
+            memory: Bytes that searches may hold in memory, likewise.
 
         Raises:
-            IndexFolderError: The factory is unknown or does not fit the dimension.
+            IndexFolderError: The factory is unknown or does not fit the dimension, or the memory is too little.
         """
-        return cls(create(factory, dimension), similarity, create("SQfp16", dimension))
+        chosen = choose(count, dimension, memory) if factory == AUTO else factory
+        index = cls(create(chosen, dimension), similarity, create("SQfp16", dimension), chosen)
+        if factory == AUTO:
+            index._chooses = partial(choose, count, dimension, memory)
+        return index
 
     @classmethod
     def build(cls, vectors: Array, similarity: Similarity = "cosine", factory: str = "Flat") -> DenseIndex:
@@ -119,7 +132,7 @@ class DenseIndex:
             DataError: A vector is not finite.
             IndexFolderError: The factory is unknown or does not fit the dimension, or the vectors are too few for it.
         """
-        index = cls.empty(vectors.shape[1], similarity, factory)
+        index = cls.empty(vectors.shape[1], similarity, factory, len(vectors))
         index.add(vectors)
         index.finish()
         return index
@@ -156,7 +169,7 @@ class DenseIndex:
             IndexFolderError: The file is missing or damaged, or the factory is unknown.
         """
         store = read_vectors(Path(path))
-        index = cls(create(factory, store.d), similarity, store)
+        index = cls(create(factory, store.d), similarity, store, factory)
         index.finish()
         return index
 
@@ -181,6 +194,9 @@ class DenseIndex:
             IndexFolderError: The vectors are too few for this kind, or it takes no vectors after its first ones.
         """
         if not self._index.is_trained:
+            if self._chooses is not None:
+                self.factory = self._chooses(spectrum(self.vectors(evenly(len(self), SAMPLE))))
+                self._index = create(self.factory, self.dimension)
             learn(self._index, self._store)
         for start in range(self._index.ntotal, len(self), CHUNK):
             chunk = self._store.reconstruct_n(start, min(CHUNK, len(self) - start))
@@ -191,7 +207,7 @@ class DenseIndex:
                     f"This kind of index takes no more vectors after the first {start:,}: choose another factory."
                 ) from error
         if self._coded and self._refined is None:
-            self._refined = faiss.IndexRefine(self._index, self._store)
+            self._refined = faiss.IndexRefine(one_by_one(self._index), self._store)
 
     def save(self, path: str | Path) -> None:
         """Write the index to a file, and the full vectors beside it where the index holds codes.
@@ -242,7 +258,7 @@ class DenseIndex:
         queries = self._prepared(vectors)
         if not len(queries) or not width:
             return Ranking.stack([NOTHING] * len(queries), width, self._background(queries) if background else None)
-        with _tuned(*queries.shape):
+        with small_batches(*queries.shape):
             rows, scores = self._find(queries, width, alive, parameters or SearchSettings(), min(surely or k, width))
             spread = self._background(queries) if background else None
         rows[~queries.any(axis=1)] = NO_HIT
@@ -256,7 +272,7 @@ class DenseIndex:
         """
         queries = self._prepared(vectors)
         width = depth(k, len(self))
-        with _tuned(*queries.shape):
+        with small_batches(*queries.shape):
             return Ranking.sorted(*compare(self._store, queries, width))
 
     def candidates(self, vectors: Array, count: int, parameters: SearchSettings) -> Rows:
@@ -272,7 +288,7 @@ class DenseIndex:
         """
         self.finish()
         queries = self._prepared(vectors)
-        with _tuned(*queries.shape):
+        with small_batches(*queries.shape):
             spending = search_parameters(self._index, parameters, SHALLOWEST)
             found: Rows = self._index.search(queries, min(count, len(self)), params=spending)[1]
         return found
@@ -376,20 +392,3 @@ class DenseIndex:
                 f"{vectors.shape}: use the encoder it was built with."
             )
         return unit(vectors, self.similarity)
-
-
-@contextmanager
-def _tuned(queries: int, dimension: int) -> Iterator[None]:
-    """Settings of FAISS that make small batches fast.
-
-    With fewer queries than threads, FAISS packs the whole matrix for a product with almost nothing: use no more threads
-    than queries (the number counts for the calling thread only). From four queries on, a matrix product pays.
-    """
-    if TUNE_BATCHES:
-        faiss.cvar.distance_compute_blas_threshold = 4 * dimension
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(min(threads, queries))
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)

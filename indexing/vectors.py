@@ -43,6 +43,13 @@ def unit(vectors: Array, similarity: Similarity) -> Array:
     return (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
 
 
+def spectrum(vectors: Array) -> NDArray[np.float64]:
+    """The variances of vectors (N, D) along their principal components, falling (D,)."""
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
+    variances: NDArray[np.float64] = np.linalg.eigvalsh(centred.T @ centred / max(len(vectors), 1))[::-1]
+    return variances
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """How documents lie, as far as the scores of queries depend on it; make it with :meth:`of`."""

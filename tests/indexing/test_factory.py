@@ -7,7 +7,7 @@ import pytest
 
 from retriever.errors import IndexFolderError
 from retriever.indexing.dense import DenseIndex
-from retriever.indexing.factory import EXACT, choose, resolve
+from retriever.indexing.factory import EXACT, choose, possible
 from retriever.indexing.kinds import create, lists
 
 
@@ -30,7 +30,7 @@ def test_the_size_chooses(count, dimension, factory):
 
 @pytest.mark.parametrize(
     ("dimension", "factory"),
-    [(1, "Pad8,IVF16384,PQ4x4fs"), (8, "Pad8,IVF16384,PQ4x4fs"), (50, "PCAR32,IVF16384,PQ16x4fs")],
+    [(1, "Pad8,IVF16384,PQ4x4fs"), (8, "IVF16384,PQ4x4fs"), (50, "PCAR32,IVF16384,PQ16x4fs")],
 )
 def test_codes_fit_every_dimension(dimension, factory):
     assert choose(50_000_000, dimension) == factory
@@ -64,9 +64,39 @@ def test_no_room_at_all_is_told():
         choose(1_000_000, 384, 1000)
 
 
+@pytest.mark.parametrize(
+    ("dimension", "half", "whole"),
+    [
+        (384, "PCAR192,IVF2048,PQ96x4fs", "IVF2048,PQ192x4fs"),
+        (50, "PCAR32,IVF2048,PQ16x4fs", "Pad56,IVF2048,PQ28x4fs"),
+    ],
+)
+def test_half_of_the_dimensions_are_taken_where_they_hold_most_of_the_variance(dimension, half, whole):
+    held, kept = np.zeros(dimension), int(half.split(",")[0].removeprefix("PCAR"))
+    for share, expected in ((0.79, whole), (0.81, half), (1, half)):
+        held[:kept], held[kept:] = share / kept, (1 - share) / (dimension - kept)
+        assert choose(1_000_000, dimension, spectrum=held) == expected
+    assert possible("auto", 1_000_000, dimension) == {half, whole}
+
+
 def test_only_auto_is_chosen_for():
-    assert resolve("HNSW32", 1_000_000, 384) == "HNSW32"
-    assert resolve("auto", 1_000_000, 384, 60e6) == "PCAR192,IVF2048,PQ96x4fs"
+    assert possible("HNSW32", 1_000_000, 384) == {"HNSW32"}
+    assert possible("auto", 1_000, 384) == {"Flat"}
+    assert possible("auto", 1_000_000, 384, 60e6) == {"PCAR192,IVF2048,PQ96x4fs", "IVF2048,PQ96x4fs"}
+
+
+@pytest.mark.parametrize(("decay", "kind"), [(1.0, "PCAR16,IVF128,PQ8x4fs"), (0.0, "IVF128,PQ16x4fs")])
+def test_how_the_vectors_lie_chooses_once_they_are_there(decay, kind):
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((32, 32)))[0]
+    vectors = (rng.standard_normal((2_000, 32)) * np.arange(1, 33) ** -decay @ turn).astype(np.float32)
+    index = DenseIndex.empty(32, factory="auto", count=2_000, memory=2_000 * 19)
+    assert index.factory == "PCAR16,IVF128,PQ8x4fs"
+    index.add(vectors)
+    index.finish()
+    assert index.factory == kind and lists(index.kind) == 128
+    assert (index.search(vectors[:50], 1).rows[:, 0] == np.arange(50)).mean() > 0.9
+    assert DenseIndex.build(vectors, factory="auto").factory == "Flat"
 
 
 @pytest.mark.parametrize("dimension", [5, 16])

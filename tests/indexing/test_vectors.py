@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retriever.errors import DataError
-from retriever.indexing.vectors import Spread, unit
+from retriever.indexing.vectors import Spread, spectrum, unit
 
 
 @pytest.fixture
@@ -62,3 +62,11 @@ def test_only_cosines_have_a_least(drawn):
     spread = Spread.of(drawn)
     assert spread.background(drawn[:1], "cosine").least == -1
     assert spread.background(drawn[:1], "dot").least == -np.inf
+
+
+def test_the_spectrum_is_that_of_the_principal_components(drawn):
+    found = spectrum(drawn)
+    singular = np.linalg.svd(drawn.astype(np.float64) - drawn.mean(axis=0), compute_uv=False)
+    np.testing.assert_allclose(found, singular**2 / len(drawn), rtol=1e-4)
+    turned = drawn @ np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))[0].astype(np.float32)
+    np.testing.assert_allclose(spectrum(turned), found, rtol=1e-3)
