@@ -33,6 +33,7 @@ CREATE TABLE documents (
 )
 """
 COLUMNS = "id, title, text, metadata"
+NO_METADATA = "{}"
 
 
 def write(path: str | Path, documents: Iterable[Document]) -> int:
@@ -167,7 +168,7 @@ class DocumentStore:
 
     def _document(self, name: str, title: str, text: str, metadata: str) -> Document:
         try:
-            return Document(name, title, text, json.loads(metadata))
+            return Document(name, title, text, json.loads(metadata) if metadata != NO_METADATA else {})
         except ValueError as error:
             raise self._damaged(f"metadata of {name!r}") from error
 
