@@ -2,7 +2,7 @@
 
 1. The words of the query are stemmed as the index's BM25 does; words without meaning of their own are left out, unless
    there are no others.
-2. The words of the text with such a stem are found where they stand, whatever their case.
+2. The words of the texts with such a stem are found where they stand, whatever their case, in all texts together.
 3. The passage is a window over the text that holds as many different stems as possible, then as many words, and stands
    as early as possible. It is cut between words.
 4. It is given as pieces of plain text, of which some match: nothing is marked up, so nothing has to be escaped.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from retriever.data.words import UNSPACED, WordAnalyzer
@@ -50,31 +50,39 @@ class Passages:
         self._analyzer = analyzer
         words = set(analyzer.words(query))
         self._stems = {analyzer.stem(word) for word in words - FUNCTION_WORDS or words}
-        self._seen = set[str]()  # words of texts
-        self._matching: dict[str, str] = {}  # those of them with such a stem → the stem
 
-    def of(self, text: str, length: int = LENGTH) -> list[Piece]:
-        """The best passage of a text, of about ``length`` characters."""
-        spans = self._spans(text[:SEEN])
-        if len(text) <= length:
-            return _pieces(text, 0, len(text), spans)
-        start, stop = _window(spans, len(text), length)
-        return _pieces(text, *_between_words(text, start, stop), spans)
+    def of(self, texts: Sequence[str], length: int = LENGTH) -> list[list[Piece]]:
+        """The best passage of each text, of about ``length`` characters."""
+        return [_passage(text, spans, length) for text, spans in zip(texts, self._spans(texts), strict=True)]
 
-    def whole(self, text: str) -> list[Piece]:
-        """A whole text, such as a title."""
-        return _pieces(text, 0, len(text), self._spans(text[:SEEN]))
+    def with_titles(self, texts: Sequence[str], titles: Sequence[str]) -> list[tuple[list[Piece], list[Piece]]]:
+        """The best passage of each text, and its whole title."""
+        found = self._spans([*texts, *titles])
+        passages = [_passage(text, next(found), LENGTH) for text in texts]
+        headings = [_pieces(title, 0, len(title), next(found)) for title in titles]
+        return list(zip(passages, headings, strict=True))
 
-    def _spans(self, text: str) -> list[Span]:
-        """Where words with a stem of the query stand, rising; those of scripts without blanks may overlap."""
-        stem = self._analyzer.stem
-        words = set(self._analyzer.words(text))
-        new = words - self._seen
-        self._seen |= new
-        self._matching |= {word: key for word in new if (key := stem(word)) in self._stems}
-        found = self._matching.keys() & words
-        lower = _lower(text) if found else ""
-        return sorted([(at, at + len(word), self._matching[word]) for word in found for at in _places(word, lower)])
+    def _spans(self, texts: Sequence[str]) -> Iterator[list[Span]]:
+        """Where words with a stem of the query stand in each text; those of scripts without blanks may overlap."""
+        lower = [_lower(text[:SEEN]) for text in texts]
+        joined = "\n".join(["", *lower, ""])
+        stem, stems = self._analyzer.stem, self._stems
+        matching = [(word, key) for word in set(self._analyzer.words(joined)) if (key := stem(word)) in stems]
+        found = sorted((at, at + len(word), key) for word, key in matching for at in _places(word, joined))
+        start, place = 1, 0
+        for text in lower:
+            first, stop = place, start + len(text)
+            while place < len(found) and found[place][0] < stop:
+                place += 1
+            yield [(at - start, end - start, key) for at, end, key in found[first:place]]
+            start = stop + 1
+
+
+def _passage(text: str, spans: Sequence[Span], length: int) -> list[Piece]:
+    if len(text) <= length:
+        return _pieces(text, 0, len(text), spans)
+    start, stop = _window(spans, len(text), length)
+    return _pieces(text, *_between_words(text, start, stop), spans)
 
 
 def _lower(text: str) -> str:
@@ -86,13 +94,12 @@ def _lower(text: str) -> str:
 
 
 def _places(word: str, text: str) -> list[int]:
-    """Where a word begins in a text, as a whole word unless it is of a script without blanks."""
+    """Where a word begins inside a text, as a whole word unless it is of a script without blanks."""
     places: list[int] = []
     is_part = not word.isascii() and _UNSPACED.match(word) is not None
     at = text.find(word)
     while at >= 0:
-        stop = at + len(word)
-        if is_part or not (text[at - 1 : at].isalnum() or text[stop : stop + 1].isalnum()):
+        if is_part or not (text[at - 1].isalnum() or text[at + len(word)].isalnum()):
             places.append(at)
         at = text.find(word, at + 1)
     return places

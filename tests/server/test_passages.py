@@ -13,7 +13,8 @@ PORTER = WordAnalyzer("porter")
 
 
 def of(query, text, length=320, analyzer=PORTER):
-    return Passages(query, analyzer).of(text, length)
+    (pieces,) = Passages(query, analyzer).of([text], length)
+    return pieces
 
 
 def matches(pieces):
@@ -79,9 +80,12 @@ def test_the_pieces_of_a_long_hostile_text_are_made_quickly_and_whole():
 
 
 def test_a_title_is_given_whole():
-    pieces = Passages("reset", PORTER).whole("How to <i>reset</i> it")
-    assert joined(pieces) == "How to <i>reset</i> it" and matches(pieces) == ["reset"]
-    assert Passages("reset", PORTER).whole("") == []
+    title = "How to <i>reset</i> it " * 30
+    passages = Passages("reset", PORTER)
+    ((passage, heading),) = passages.with_titles([title], [title])
+    assert joined(heading) == title and matches(heading) == ["reset"] * 30
+    assert passage == of("reset", title)
+    assert passages.with_titles([""], [""]) == [([], [])] and passages.with_titles([], []) == []
 
 
 def test_without_stems_words_match_as_they_are():
@@ -104,8 +108,12 @@ def test_no_window_holds_more_than_the_one_chosen(seed):
     assert worth(start, stop) >= best
 
 
-def test_words_seen_in_one_text_are_found_in_the_next():
-    passages = Passages("reset devices", PORTER)
-    assert matches(passages.of("no such word")) == []
-    assert matches(passages.of("a device was reset")) == ["device", "reset"]
-    assert matches(passages.of("resetting it, such a device")) == ["resetting", "device"]
+@pytest.mark.parametrize("seed", range(10))
+def test_texts_together_have_the_passages_of_each_alone(seed):
+    rng = random.Random(seed)
+    words = ["reset", "Devices", "東京都", "straße", "STRASSE", "İstanbul", "x_reset", "\n", "...", "the", ""]
+    texts = [" ".join(rng.choices(words, k=rng.randint(0, 90))) for _ in range(12)]
+    query = "resetting a device 東京 strasse istanbul"
+    together = Passages(query, PORTER).of(texts, 120)
+    assert together == [of(query, text, 120) for text in texts]
+    assert all(joined(pieces) == text for pieces, text in zip(together, texts, strict=True) if len(text) <= 120)

@@ -67,9 +67,9 @@ def _hits(asked: schemas.Asking, query: str, found: Sequence[Hit], analyzer: Wor
     answers = [_hit(one, asked) for one in found]
     if asked.highlight:
         passages = Passages(query, analyzer)
-        for answer, hit in zip(answers, found, strict=True):
-            answer["passage"] = passages.of(hit.text)
-            answer["heading"] = passages.whole(hit.title)
+        shown = passages.with_titles([hit.text for hit in found], [hit.title for hit in found])
+        for answer, (passage, heading) in zip(answers, shown, strict=True):
+            answer["passage"], answer["heading"] = passage, heading
     return answers
 
 
