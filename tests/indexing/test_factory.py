@@ -79,6 +79,14 @@ def test_half_of_the_dimensions_are_taken_where_they_hold_most_of_the_variance(d
     assert possible("auto", 1_000_000, dimension) == {half, whole}
 
 
+def test_half_of_the_dimensions_are_taken_where_there_is_no_room_for_all():
+    count, flat = 1_000_000, np.ones(384)
+    chosen = [choose(count, 384, each * count, flat) for each in (32, 31, 20)]
+    assert chosen == ["IVF2048,PQ48x4fs", "PCAR192,IVF2048,PQ24x4fs", "PCAR192,IVF2048,PQ24x4fs"]
+    with pytest.raises(IndexFolderError, match="give it more memory"):
+        choose(count, 384, 19 * count, flat)
+
+
 def test_only_auto_is_chosen_for():
     assert possible("HNSW32", 1_000_000, 384) == {"HNSW32"}
     assert possible("auto", 1_000, 384) == {"Flat"}
