@@ -9,7 +9,7 @@ import typer
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
-from retriever.cli.tune import Memory, Recall, parse_size
+from retriever.cli.tune import Memory, Recall, parse_size, show_tuning
 from retriever.errors import DataError, IndexFolderError
 
 app = typer.Typer(no_args_is_help=True, help="Build an index, change it, look at it, check it.")
@@ -99,12 +99,8 @@ def build(
     if json:
         print_json(index.info())
         return
-    if tuned := index.manifest.tuning:
-        chosen = tuned.chosen
-        reporter.note(
-            f"Searches find {chosen.recall:.3f} of the ten nearest vectors, {chosen.per_second:,.0f} queries a second; "
-            f"retriever index tune {output} tells more."
-        )
+    if (tuned := index.manifest.tuning) and not quiet:
+        show_tuning(tuned, output, index.info()["kinds"])
     reporter.note(f'The index is in {output}. Next: retriever search {output} "your query"')
 
 

@@ -78,7 +78,7 @@ def tune(
     elif found is None:
         typer.echo(f"Every search of {index} compares with all {facts['documents']:,} vectors: nothing is to be tuned.")
     else:
-        _show(found, index, facts["kinds"])
+        show_tuning(found, index, facts["kinds"])
 
 
 def parse_size(text: str | None) -> int | None:
@@ -95,7 +95,8 @@ def parse_size(text: str | None) -> int | None:
     return int(float(match[1]) * UNITS[match[2]])
 
 
-def _show(found: Tuning, index: Path, kinds: list[str]) -> None:
+def show_tuning(found: Tuning, index: Path, kinds: list[str]) -> None:
+    """What recall costs, as a table on stdout."""
     console = Console(soft_wrap=True, highlight=False)
     chosen = found.chosen
     kind = next((one for one in kinds if one != "Flat"), kinds[0])

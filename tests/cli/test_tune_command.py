@@ -48,8 +48,10 @@ def folder(tmp_path_factory):
 def index(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(changes, "FEW", 100)
     arguments = ["--factory", "IVF16,PQ8x4fs", "--recall", "0.8"]
-    _, told = call("index", "build", folder / "model", folder / "notes.jsonl", "-o", tmp_path / "index", *arguments)
-    assert "of the ten nearest vectors" in told and f"retriever index tune {tmp_path}/index" in told
+    build = ["index", "build", folder / "model", folder / "notes.jsonl", "-o", tmp_path / "index", *arguments]
+    told, _ = call(*build)
+    assert "IVF16,PQ8x4fs: what recall costs" in told and "of the ten nearest vectors" in told
+    assert call(*build, "--overwrite", "--quiet")[0] == ""
     return tmp_path / "index"
 
 
