@@ -30,6 +30,7 @@ from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.tuning import tune
 from retriever.indexing.vector_files import store_path
+from retriever.indexing.vectors import unit
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -52,7 +53,7 @@ def mixture(documents: int, queries: int, dimension: int, seed: int = 0) -> tupl
         drawn: Array = rng.standard_normal((count, dimension), np.float32) @ shape
         return drawn
 
-    centres = unit((rng.dirichlet(np.full(TOPICS, 0.1), middles) @ noise(TOPICS)).astype(np.float32))
+    centres = unit(rng.dirichlet(np.full(TOPICS, 0.1), middles) @ noise(TOPICS), "cosine")
     weights = rng.dirichlet(np.ones(middles))
     shift = SHIFT * noise(1)
 
@@ -60,16 +61,11 @@ def mixture(documents: int, queries: int, dimension: int, seed: int = 0) -> tupl
         whole = np.empty((count, dimension), np.float32)
         for start in range(0, count, CHUNK):
             part = whole[start : start + CHUNK]
-            part[:] = unit(centres[rng.choice(middles, len(part), p=weights)] + SPREAD * noise(len(part)) + offset)
+            drawn = centres[rng.choice(middles, len(part), p=weights)] + SPREAD * noise(len(part)) + offset
+            part[:] = unit(drawn, "cosine")
         return whole
 
     return draw(documents, 0.0), draw(queries, shift)
-
-
-def unit(vectors: Array) -> Array:
-    """Vectors of length 1."""
-    scaled: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return scaled
 
 
 def hardness(documents: Array, queries: Array, index: DenseIndex) -> str:
@@ -240,7 +236,8 @@ def main() -> None:
     options = parser.parse_args()
     faiss.omp_set_num_threads(1)
     if options.vectors:
-        documents, queries = (unit(np.load(path).astype(np.float32)) for path in (options.vectors, options.queries))
+        documents, queries = (unit(np.load(path), "cosine") for path in (options.vectors, options.queries))
+        queries = queries[queries.any(axis=1)]  # others find nothing
     else:
         documents, queries = mixture(options.documents, QUERIES, options.dimension)
     count, dimension = documents.shape
