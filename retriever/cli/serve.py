@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -91,7 +92,9 @@ def serve(
         )
         _log(quiet)
         RichReporter().note(f"Serving {folder} at {url_of(taken)} (Ctrl-C ends it).")
-        listener(create_app(service, settings, threads), timeout).run(sockets=[taken])
+        application = listener(create_app(service, settings, threads), timeout)
+        gc.freeze()  # what is there stays: looking through it for garbage would stop the server for a third of a second
+        application.run(sockets=[taken])
 
 
 def _log(quiet: bool) -> None:
