@@ -125,6 +125,11 @@ def path_of(query: str, mode: str, extra: str = "") -> str:
     return f"/search?q={quote(query)}&mode={mode}{extra}"
 
 
+def request(path: str) -> bytes:
+    """What asks for it."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
 def ask(connection: http.client.HTTPConnection, path: str) -> dict[str, object]:
     """The answer to one request."""
     connection.request("GET", path)
@@ -136,13 +141,20 @@ def ask(connection: http.client.HTTPConnection, path: str) -> dict[str, object]:
 
 def report_overhead(index: Index, url: str, queries: list[str], mode: str) -> None:
     """Median times of one client, in turns with the Python API."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc)
     direct, served = [], []
+    parts = urlsplit(url)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 0))
+    stream = connection.makefile("rb")
     for number, query in enumerate(queries[:600]):
         began = time.perf_counter()
         index.search(query, 10, mode)
         between = time.perf_counter()
-        ask(connection, path_of(query, mode))
+        connection.sendall(request(path_of(query, mode)))
+        length = 0
+        while (line := stream.readline()) != b"\r\n":
+            if line.startswith(b"content-length: "):
+                length = int(line.removeprefix(b"content-length: "))
+        json.loads(stream.read(length))
         if number >= 100:
             direct.append(between - began)
             served.append(time.perf_counter() - between)
@@ -206,7 +218,7 @@ async def load(url: str, paths: list[str], clients: int, seconds: float) -> list
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         while time.perf_counter() < end:
             began = time.perf_counter()
-            writer.write(f"GET {next(turn)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            writer.write(request(next(turn)))
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200"), head
             await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retriever.data import words
-from retriever.data.words import UNSPACED, WordAnalyzer, split_words
+from retriever.data.words import UNSPACED, WORD, WordAnalyzer, split_words
 
 SCRIPT = re.compile("CJK|HIRAGANA|KATAKANA|IDEOGRAPHIC|VERTICAL KANA|THAI|LAO|KHMER|MYANMAR")
 unspaced = re.compile(f"[{UNSPACED}]")
@@ -94,3 +94,8 @@ def test_an_analyzer_travels_to_another_process():
 def test_an_unknown_stemmer_is_refused():
     with pytest.raises(KeyError):
         WordAnalyzer("klingon")
+
+
+@pytest.mark.parametrize("text", ["A_b-C9", "x\x1cy\x0bz", "\t \n", "É!a", "K2 K", *map(chr, range(128))])
+def test_ascii_is_split_as_any_other_text(text):
+    assert split_words(text) == WORD.findall(text.lower())
