@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
@@ -108,7 +108,7 @@ def _places(word: str, text: str) -> list[int]:
 def _window(spans: Sequence[Span], end: int, length: int) -> tuple[int, int]:
     """Start and end of the best window, with some text before its first word."""
     best, first, last = (0, 0), 0, 0
-    held, beyond = Counter[str](), 0  # stems of the spans that a window from here holds, and the first one after them
+    held, beyond = defaultdict[str, int](int), 0  # stems of the spans that a window from here holds, and the first one after them
     for number, (start, _, stem) in enumerate(spans):
         while beyond < len(spans) and spans[beyond][1] <= start + length:
             held[spans[beyond][2]] += 1
