@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,9 @@ from retriever.indexing import changes
 from retriever.indexing.filters import Condition
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import MANIFEST, Manifest, read_manifest
+from retriever.indexing.model import IndexModel
 from retriever.indexing.ranking import Ranking
 from retriever.indexing.view import View
-
-if TYPE_CHECKING:
-    from retriever.encoder.encoder import Encoder
-
 
 Allowed: TypeAlias = Any
 """Which documents may be hits, as :meth:`State.matching` tells it: a mask (N,) or an expression of Milvus."""
@@ -75,7 +72,7 @@ class Writer(Protocol):
     def add(
         self,
         folder: Path,
-        encoder: Encoder,
+        model: IndexModel,
         documents: Iterable[Document],
         dtype: str = "auto",
         progress: Callable[[int], None] | None = None,

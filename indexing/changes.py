@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,20 +38,18 @@ from retriever.indexing.manifest import (
     read_manifest,
     records,
 )
+from retriever.indexing.model import IndexModel
 from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, write
 from retriever.indexing.tuning import check_queries, check_target, tune_to
 from retriever.indexing.view import Mask, View
-
-if TYPE_CHECKING:
-    from retriever.encoder.encoder import Encoder
 
 RATIO = 4  # a segment is joined with the next one unless it is more than so many times larger
 
 
 def add(
     folder: Path,
-    encoder: Encoder,
+    model: IndexModel,
     documents: Iterable[Document],
     dtype: str = "auto",
     progress: Callable[[int], None] | None = None,
@@ -65,6 +62,7 @@ def add(
     with _changing(folder) as (view, generation):
         name = generation_name(generation)
         manifest = view.manifest
+        encoder = model.of(manifest).encoder
         with replacing(folder / name) as temporary:
             analyzer = WordAnalyzer(manifest.bm25.stemmer)
             before = manifest.segments[-1].documents if manifest.segments else 0

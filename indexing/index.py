@@ -146,7 +146,7 @@ class Index(IndexReader):
             OutputError: Another process is writing the index, or the folder cannot be written.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
-        return writer(self.folder).add(self.folder, self.encoder, corpus, dtype, progress)
+        return writer(self.folder).add(self.folder, self._state()[1], corpus, dtype, progress)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete documents.
@@ -185,7 +185,7 @@ class Index(IndexReader):
         self, recall: float, queries: Sequence[str] = (), factory: str | None = None, memory: int | None = None
     ) -> Tuning | None:
         """Let searches find a share of the ten nearest vectors; see :func:`retriever.indexing.changes.tune`."""
-        changes.tune(self.folder, recall, self._encode(queries) if queries else None, factory, memory)
+        changes.tune(self.folder, recall, self._state()[1].encode(queries) if queries else None, factory, memory)
         return self.manifest.tuning
 
     def verify(self, sample: int = 0) -> None:

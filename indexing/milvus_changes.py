@@ -47,6 +47,7 @@ from retriever.indexing.manifest import (
 from retriever.indexing.milvus import Collection
 from retriever.indexing.milvus_view import MilvusView
 from retriever.indexing.milvus_words import WordCounts
+from retriever.indexing.model import IndexModel
 from retriever.indexing.store import DocumentStore, write
 from retriever.indexing.vectors import unit
 from retriever.indexing.view import View
@@ -145,13 +146,14 @@ def move(view: State, folder: Path, uri: str, *, factory: str = "Flat", overwrit
 
 def add(
     folder: Path,
-    encoder: Encoder,
+    model: IndexModel,
     documents: Iterable[Document],
     dtype: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> tuple[int, int]:
     """Add documents; see :meth:`retriever.indexing.index.Index.add`, and 3. of this module's header."""
     with _stored(documents) as store, _changing(folder) as change:
+        encoder = model.of(change.manifest).encoder
         first = change.record.rows
         change.record = change.record.model_copy(update={"rows": first + len(store)})
         publish(folder, change.manifest.model_copy(update={"milvus": change.record}))

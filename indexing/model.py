@@ -1,16 +1,78 @@
-"""Which model an index wants, and whether it is the one that is given."""
+"""The model of an index: which one built it, and whether it is the one that is given.
+
+1. A model is loaded at its first use, from where it was when the index was built, and must have the fingerprint that
+   the index remembers.
+2. An index that is built anew by another model while it is open goes on with that one, unless a model was given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from retriever.errors import OtherModelError
 from retriever.indexing.manifest import Manifest, find_model, read_manifest
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
+
+
+class IndexModel:
+    """The encoder of one state of an index; threads that share it take turns.
+
+    Args:
+        manifest: What the index holds.
+        folder: The index folder.
+        given: The encoder, if it is open already; otherwise it is loaded at its first use.
+
+    Raises:
+        OtherModelError: Another encoder than the one given built the index.
+    """
+
+    def __init__(self, manifest: Manifest, folder: Path, given: Encoder | None = None) -> None:
+        self._manifest, self._folder, self._is_given = manifest, folder, given is not None
+        self._encoder = None if given is None else checked(given, manifest, folder)
+        self._turn = threading.Lock()
+
+    def of(self, manifest: Manifest) -> IndexModel:
+        """The model of a newer state of the index.
+
+        Raises:
+            OtherModelError: Another encoder than the one given built it.
+        """
+        now, then = manifest.model, self._manifest.model
+        if now == then or (now.fingerprint == then.fingerprint and self._encoder is not None):
+            return self
+        if self._encoder is not None and self._is_given:
+            raise other_model(self._encoder, manifest, self._folder)
+        return IndexModel(manifest, self._folder)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder.
+
+        Raises:
+            IndexFolderError: It is not where it was, or not the one that built the index.
+            ModelError: It cannot be read.
+        """
+        with self._turn:
+            return self._opened()
+
+    def encode(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """Query vectors (Q, D), one call at a time: models and tokenizers are not made for threads."""
+        with self._turn:
+            return self._opened().encode(queries, "query")
+
+    def _opened(self) -> Encoder:
+        if self._encoder is None:
+            found = find_model(self._manifest.model, self._folder)
+            self._encoder = checked(load(found), self._manifest, self._folder)
+        return self._encoder
 
 
 def load(model: str | Path) -> Encoder:
@@ -23,12 +85,17 @@ def load(model: str | Path) -> Encoder:
 def checked(encoder: Encoder, manifest: Manifest, folder: Path) -> Encoder:
     """The encoder, if it is the one that built the index; otherwise an :class:`OtherModelError`."""
     if encoder.fingerprint != manifest.model.fingerprint:
-        built_by = manifest.model.path or "one that was not saved"
-        raise OtherModelError(
-            f"The index {folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
-            "open it with that model, or build it again."
-        )
+        raise other_model(encoder, manifest, folder)
     return encoder
+
+
+def other_model(encoder: Encoder, manifest: Manifest, folder: Path) -> OtherModelError:
+    """What is wrong with an encoder that did not build the index."""
+    built_by = manifest.model.path or "one that was not saved"
+    return OtherModelError(
+        f"The index {folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
+        "open it with that model, or build it again."
+    )
 
 
 def opener(folder: Path, model: str | Path | Encoder | None) -> Callable[[], Encoder]:

@@ -1,7 +1,7 @@
 """The reading side of an index folder: three ways to search it, and what it holds.
 
 1. A search looks by vectors, by words, or by both: :mod:`retriever.indexing.searching`.
-2. The model is loaded when it is first needed, and must be the one that built the index, by fingerprint.
+2. The model is loaded when it is first needed: :mod:`retriever.indexing.model`.
 3. Sizes of all files are checked when an index is opened.
 4. Every search looks whether the index has changed, by whatever process, and answers from its newest state.
 
@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
+from retriever.errors import IndexFolderError
 from retriever.indexing.backend import State, open_state, stamp
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.kinds import SearchSettings
-from retriever.indexing.manifest import Manifest, find_model, read_manifest
-from retriever.indexing.model import checked, load
+from retriever.indexing.manifest import Manifest, read_manifest
+from retriever.indexing.model import IndexModel, load
 from retriever.indexing.ranking import NO_HIT, Ranking
 from retriever.indexing.searching import Hit, Mode, hits, join_sides, search_sides
 
@@ -48,10 +49,10 @@ class IndexReader:
 
     def __init__(self, folder: Path, encoder: Encoder | None = None) -> None:
         self.folder = folder
-        self._encoding, self._looking = threading.Lock(), threading.Lock()
+        self._looking = threading.Lock()
         self._stamp = stamp(folder)
         self._view = open_state(folder)
-        self._encoder = None if encoder is None else checked(encoder, self._view.manifest, folder)
+        self._model = IndexModel(self._view.manifest, folder, encoder)
 
     @classmethod
     def open(cls, path: str | Path, model: str | Path | Encoder | None = None) -> Self:
@@ -60,7 +61,7 @@ class IndexReader:
         Args:
             path: The index folder.
             model: The encoder that built it, or its path. If not given, it is loaded from where it was when the index
-                was built, at the first search that needs it.
+                was built, at the first search that needs it; and another one, should that build the index anew.
 
         Raises:
             IndexFolderError: There is no index, it is damaged, or another model built it.
@@ -77,14 +78,17 @@ class IndexReader:
 
     @property
     def encoder(self) -> Encoder:
-        """The model, loaded at the first use.
+        """The model, loaded at the first use; where the index cannot be read now, the one it had last.
 
         Raises:
             IndexFolderError: It is not where it was, or not the one that built the index.
             ModelError: It cannot be read.
         """
-        with self._encoding:
-            return self._open_encoder()
+        try:
+            model = self._state()[1]
+        except IndexFolderError:
+            model = self._model
+        return model.encoder
 
     def search(
         self,
@@ -136,9 +140,9 @@ class IndexReader:
                 filter is no condition, or the weight is not between 0 and 1.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
-        view = self._current()
+        view, model = self._state()
         allowed = view.matching([Condition.parse(text) for text in filters])
-        found = search_sides(view, self._encode, queries, k, mode, allowed, settings, background=mode == "hybrid")
+        found = search_sides(view, model.encode, queries, k, mode, allowed, settings, background=mode == "hybrid")
         return hits(view, join_sides(view, found, k, fusion, weight), found if explain else None)
 
     def rank(
@@ -150,12 +154,13 @@ class IndexReader:
         weight: float | None = None,
     ) -> Ranking:
         """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""
-        view = self._current()
-        return join_sides(view, search_sides(view, self._encode, queries, k, mode), k, fusion, weight)
+        view, model = self._state()
+        return join_sides(view, search_sides(view, model.encode, queries, k, mode), k, fusion, weight)
 
     def parts(self, queries: Sequence[str], k: int = 10) -> tuple[Ranking, Ranking]:
         """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words, in that order."""
-        found = search_sides(self._current(), self._encode, queries, k)
+        view, model = self._state()
+        found = search_sides(view, model.encode, queries, k)
         return found["dense"], found["bm25"]
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -191,24 +196,15 @@ class IndexReader:
         self.close()
 
     def _current(self) -> State:
-        """The state of the index now."""
+        """What the index holds now."""
+        return self._state()[0]
+
+    def _state(self) -> tuple[State, IndexModel]:
+        """What the index holds now, and the model that made its vectors."""
         with self._looking:
             now = stamp(self.folder)
             if now != self._stamp:
                 view = open_state(self.folder, self._view)
-                is_same_model = view.manifest.model.fingerprint == self._view.manifest.model.fingerprint
-                if self._encoder is not None and not is_same_model:  # a fingerprint reads the whole model
-                    checked(self._encoder, view.manifest, self.folder)
+                self._model = self._model.of(view.manifest)
                 self._view, self._stamp = view, now
-            return self._view
-
-    def _encode(self, queries: Sequence[str]) -> NDArray[np.float32]:
-        """Query vectors (Q, D), one call at a time: models and tokenizers are not made for threads."""
-        with self._encoding:
-            return self._open_encoder().encode(queries, "query")
-
-    def _open_encoder(self) -> Encoder:
-        if self._encoder is None:
-            manifest = self.manifest
-            self._encoder = checked(load(find_model(manifest.model, self.folder)), manifest, self.folder)
-        return self._encoder
+            return self._view, self._model

@@ -105,7 +105,7 @@ def install(app: FastAPI) -> None:
 
     async def other_model(request: Request, error: Exception) -> Response:
         logger.error("unavailable: %s", error, extra={"request_id": request.scope.get("request_id", "")})
-        sentence = "Another model has built the index anew: start the server again, which opens that model."
+        sentence = "Another model than the one given has built the index anew: start the server again with that one."
         return refusal(request.scope, 503, "other_model", sentence, {"Retry-After": "60"})
 
     async def unavailable(request: Request, error: Exception) -> Response:

@@ -108,7 +108,8 @@ def _places(word: str, text: str) -> list[int]:
 def _window(spans: Sequence[Span], end: int, length: int) -> tuple[int, int]:
     """Start and end of the best window, with some text before its first word."""
     best, first, last = (0, 0), 0, 0
-    held, beyond = defaultdict[str, int](int), 0  # stems of the spans that a window from here holds, and the first one after them
+    held: dict[str, int] = defaultdict(int)  # stems of the spans that a window from here holds
+    beyond = 0  # the first span after them
     for number, (start, _, stem) in enumerate(spans):
         while beyond < len(spans) and spans[beyond][1] <= start + length:
             held[spans[beyond][2]] += 1

@@ -1,7 +1,7 @@
 """What is served: an index, labels, or both, with the encoder that they share.
 
-1. A folder with a manifest is an index; its model is found as a search finds it. Anything else is read as labels, which
-   need a model.
+1. A folder with a manifest is an index; its model is found as a search finds it, and is loaded anew when another one
+   has built the index anew. Anything else is read as labels, which need a model.
 2. Labels are encoded when they are opened, and remember the training points of their data set on request, as
    ``retriever predict`` does.
 """
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +27,49 @@ from retriever.reporting import Reporter
 
 @dataclass(frozen=True)
 class Service:
-    """What a server answers from.
+    """What a server answers from: an index, labels, or both.
 
     Attributes:
-        name: Of the model, as clients see it.
-        encoder: Makes vectors of texts.
         index: Finds documents, if any are served.
         labels: Finds labels, if any are served.
+        called: The model's name for clients; that of its folder if not given.
         dtype: Precision of encoding.
     """
 
-    name: str
-    encoder: Encoder
     index: Index | None = None
     labels: LabelIndex | None = None
+    called: str | None = None
     dtype: str = "auto"
+
+    @property
+    def encoder(self) -> Encoder:
+        """Makes vectors of texts; it may have to be loaded first, where another model has built the index anew."""
+        if self.index is not None:
+            return self.index.encoder
+        assert self.labels is not None
+        return self.labels.encoder
+
+    @property
+    def name(self) -> str:
+        """Of the model, as clients see it."""
+        path = self.encoder.path if self.index is None else self.index.manifest.model.path
+        return self.called or Path(path or "model").name
+
+    @property
+    def analyzer(self) -> WordAnalyzer:
+        """How words are stemmed where matches are shown."""
+        return _analyzer("porter" if self.index is None else self.index.manifest.bm25.stemmer)
 
     def info(self) -> dict[str, Any]:
         """What is served, as plain values, without folders."""
+        encoder = self.encoder
         facts: dict[str, Any] = {
             "version": retriever.__version__,
             "model": self.name,
-            "fingerprint": self._fingerprint,
-            "dimension": self.encoder.dimension,
-            "similarity": self.encoder.similarity,
-            "max_tokens": self.encoder.limit,
+            "fingerprint": self._fingerprint if self.index is None else self.index.manifest.model.fingerprint,
+            "dimension": encoder.dimension,
+            "similarity": encoder.similarity,
+            "max_tokens": encoder.limit,
             "index": None,
             "labels": None,
         }
@@ -61,11 +79,6 @@ class Service:
         if self.labels is not None:
             facts["labels"] = {"labels": len(self.labels.labels), "memory": isinstance(self.labels, LabelMemory)}
         return facts
-
-    @cached_property
-    def analyzer(self) -> WordAnalyzer:
-        """How words are stemmed where matches are shown."""
-        return WordAnalyzer("porter" if self.index is None else self.index.manifest.bm25.stemmer)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -122,8 +135,10 @@ def open_service(
     encoder = index.encoder if index is not None else given
     assert encoder is not None
     served = None if labels is None else _labels(encoder, labels, memory, titles_only, dtype, reporter or Reporter())
-    called = name or (encoder.path.name if encoder.path is not None else Path(str(model or "model")).name)
-    return Service(called, encoder, index, served, dtype)
+    return Service(index, served, name or (None if model is None else Path(model).name), dtype)
+
+
+_analyzer = lru_cache(1)(WordAnalyzer)  # it remembers stems
 
 
 def _labels(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from retriever.encoder.encoder import Encoder, Kind
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.index import Hit, Index, Mode
 from retriever.indexing.labels import LabelIndex, Tag
+from retriever.server.service import Service
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,37 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """The vector of a text (D,), and how many tokens the text has, also those that the encoder does not read."""
+    """The vector of a text (D,), how many tokens the text has, and how many of these the encoder reads at most."""
 
     vector: NDArray[np.float32]
     tokens: int
+    limit: int | None
 
 
 @dataclass(frozen=True)
 class Embed:
     """Texts → vectors, as :meth:`retriever.encoder.Encoder.encode` makes them."""
 
-    encoder: Encoder
+    service: Service
     kind: Kind
-    dtype: str
 
     def run(self, inputs: Sequence[str]) -> list[Embedding]:
         """The vector of each text."""
-        vectors = self.encoder.encode(inputs, self.kind, dtype=self.dtype)
-        counts = count_tokens(self.encoder, inputs)
-        return [Embedding(vector, count) for vector, count in zip(vectors, counts, strict=True)]
+        encoder = self.service.encoder
+        vectors = encoder.encode(inputs, self.kind, dtype=self.service.dtype)
+        counts = count_tokens(encoder, inputs)
+        return [Embedding(vector, count, encoder.limit) for vector, count in zip(vectors, counts, strict=True)]
+
+
+@dataclass(frozen=True)
+class Describe:
+    """What is served."""
+
+    service: Service
+
+    def run(self, inputs: Sequence[None]) -> list[dict[str, Any]]:
+        """The same for each that asks."""
+        return [self.service.info()] * len(inputs)
 
 
 @dataclass(frozen=True)

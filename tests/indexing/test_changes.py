@@ -239,6 +239,19 @@ def test_another_model_adds_nothing(index, encoder, tmp_path):
         Index.open(index.folder, tmp_path / "model")
 
 
+def test_documents_are_encoded_by_the_model_that_the_index_has_when_it_is_their_turn(index, encoder, tmp_path):
+    other = Encoder.static(encoder.text_tokenizer, dimension=32, seed=1)
+    other.save(tmp_path / "model")
+    with Index.open(index.folder) as opened:
+        given, found = index._state()[1], opened._state()[1]  # before another model builds the index
+        Index.build(other, [Document("b", text="heron")], index.folder, overwrite=True).close()
+        with pytest.raises(IndexFolderError, match="was built by another model"):
+            changes.add(index.folder, given, [Document("a", text="amber")])
+        assert changes.add(index.folder, found, [Document("a", text="amber")]) == (1, 0)
+        (best,) = opened.search("amber", 1, "dense")
+        assert best.id == "a" and best.score == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("damage", [b"", b"x" * 10])
 def test_a_damaged_mark_of_deletion_is_told(index, damage):
     index.delete(["doc-1"])

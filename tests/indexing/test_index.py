@@ -16,7 +16,7 @@ import retriever.indexing.view as view
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.encoder import Encoder
-from retriever.errors import DataError, IndexFolderError, ModelError, OutputError
+from retriever.errors import DataError, IndexFolderError, ModelError, OtherModelError, OutputError
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Hit, Index
@@ -183,6 +183,22 @@ def test_another_model_is_refused(built, encoder, tmp_path):
     with pytest.raises(ModelError, match="There is no model folder"):
         Index.open(built, "./nowhere")
     Index.open(built, str(encoder.path)).close()
+
+
+def test_an_index_built_anew_goes_on_with_its_new_model_unless_one_was_given(encoder, documents, tmp_path):
+    other = Encoder.static(encoder.text_tokenizer, dimension=24, seed=1)
+    other.save(tmp_path / "new")
+    Index.build(encoder, documents, tmp_path / "index").close()
+    with Index.open(tmp_path / "index") as opened, Index.open(tmp_path / "index", encoder) as given:
+        assert len(opened.search("heron", 3, "dense")) == len(given.search("heron", 3, "dense")) == 3
+        view, model = opened._state()  # what a search under way holds
+        with Index.build(other, documents, tmp_path / "index", overwrite=True) as anew:
+            assert opened.search("heron", 3, "dense") == anew.search("heron", 3, "dense")
+        assert opened.encoder.fingerprint == other.fingerprint
+        assert view.dense(model.encode(["heron"]), 3).rows.shape == (1, 3)
+        for use in (lambda: given.search("heron", 3, "bm25"), lambda: given.add([Document("a", text="b")])):
+            with pytest.raises(OtherModelError, match="was built by another model"):
+                use()
 
 
 def test_a_model_that_changed_in_place_is_refused_when_needed(encoder, documents, tmp_path):

@@ -35,7 +35,7 @@ def encoder(tmp_path_factory) -> Encoder:
 def _service(encoder, folder) -> Service:
     labels = XmcLabels(["power", "help"], ["battery charge", "manual reset buttons"])
     index = Index.build(encoder, DOCUMENTS, folder)
-    return Service("tiny", encoder, index, LabelIndex.build(encoder, labels))
+    return Service(index, LabelIndex.build(encoder, labels), "tiny")
 
 
 @pytest.fixture

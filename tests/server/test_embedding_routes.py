@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 
 import encoders
 import numpy as np
 import openai
 import pytest
 from server_app import listening, refusal, serving
+
+from retriever.data.xmc_points import XmcLabels
+from retriever.encoder import Encoder
+from retriever.indexing.labels import LabelIndex
+from retriever.server.service import Service
+
+
+def _of(encoder: Encoder) -> Service:
+    """A service of labels, whose encoder embeds."""
+    return Service(labels=LabelIndex.build(encoder, XmcLabels(["a"], ["quick fox"])), called="tiny")
 
 
 @pytest.fixture
@@ -59,10 +68,10 @@ def test_dimensions_keep_the_first_entries_at_length_one(client, encoder):
     refusal(client.post("/v1/embeddings", json={**body, "dimensions": 0}), 422, "invalid")
 
 
-def test_the_role_of_a_text_chooses_its_prompt(service, tmp_path):
+def test_the_role_of_a_text_chooses_its_prompt():
     prompted = encoders.small()
     prompted.prompts = {"query": "dog: ", "document": ""}
-    with serving(replace(service, encoder=prompted, index=None, labels=None)) as client:
+    with serving(_of(prompted)) as client:
 
         def vector(**role):
             body = {"model": "tiny", "input": "quick fox", **role}
@@ -75,9 +84,9 @@ def test_the_role_of_a_text_chooses_its_prompt(service, tmp_path):
         assert vector() == vector(input_type="document") != vector(input_type="query")
 
 
-def test_embed_answers_with_vectors_of_length_one(service):
+def test_embed_answers_with_vectors_of_length_one():
     dot = encoders.small(normalise=False)
-    with serving(replace(service, encoder=dot, index=None, labels=None)) as client:
+    with serving(_of(dot)) as client:
         raw = np.array(client.post("/embed", json={"inputs": ["dog", "quick fox"], "normalize": False}).json())
         np.testing.assert_allclose(raw, dot.encode(["dog", "quick fox"]), atol=1e-5)
         unit = np.array(client.post("/embed", json={"inputs": ["dog", "quick fox"]}).json())
@@ -85,8 +94,8 @@ def test_embed_answers_with_vectors_of_length_one(service):
         assert len(client.post("/embed", json={"inputs": "dog"}).json()) == 1
 
 
-def test_a_text_beyond_the_models_limit_is_cut_or_refused(service):
-    with serving(replace(service, encoder=encoders.small(), index=None, labels=None)) as client:
+def test_a_text_beyond_the_models_limit_is_cut_or_refused():
+    with serving(_of(encoders.small())) as client:
         long = {"inputs": "dog " * 60}
         assert client.post("/embed", json=long).status_code == 200
         told = refusal(client.post("/embed", json={**long, "truncate": False}), 422, "too_long")
@@ -110,10 +119,8 @@ def test_other_inputs_are_refused(client, bad):
     assert "inputs" in refusal(client.post("/embed", json={"inputs": bad}), 422, "invalid")
 
 
-def test_tokens_of_joined_encoders_are_those_of_the_first(service):
-    from retriever.encoder import Encoder
-
+def test_tokens_of_joined_encoders_are_those_of_the_first():
     joined = Encoder.joined([encoders.static(), encoders.small()], [0.5, 0.5])
-    with serving(replace(service, encoder=joined, index=None, labels=None)) as client:
+    with serving(_of(joined)) as client:
         answer = client.post("/v1/embeddings", json={"model": "tiny", "input": "quick fox"}).json()
         assert answer["usage"]["prompt_tokens"] == 2

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import numpy as np
 import pytest
 from server_app import listening, refusal, serving
 
@@ -14,6 +15,7 @@ from retriever.data.document import Document
 from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
 from retriever.indexing.index import Index
+from retriever.server.service import Service
 
 
 def test_concurrent_searches_get_their_own_answers_in_shared_batches(service, index):
@@ -98,7 +100,37 @@ def test_a_change_by_another_process_is_seen_and_no_request_is_dropped(service, 
     assert found[-1] == ("new",) and len(set(found)) > 3
 
 
-def test_an_index_that_another_model_has_built_anew_is_refused_in_a_sentence_of_its_own(service, index, caplog):
+def test_an_index_that_another_model_has_built_anew_goes_on_with_that_model(service, index, tmp_path):
+    other = Encoder.static(WordTokenizer.train(["zebra heron"], min_documents=1), dimension=16)
+    other.save(tmp_path / "other")
+    service = Service(Index.open(index.folder))
+    stop, statuses, found = threading.Event(), [], []
+
+    def ask(client):
+        while not stop.is_set():
+            response = client.get("/search", params={"q": "zebra"})
+            statuses.append(response.status_code)
+            found.append(tuple(hit["id"] for hit in response.json()["hits"]))
+
+    with listening(service) as url, httpx2.Client(base_url=url) as client, ThreadPoolExecutor(3) as pool:
+        assert client.get("/info").json()["model"] == "tiny"
+        asking = [pool.submit(ask, client) for _ in range(3)]
+        time.sleep(0.2)
+        Index.build(other, [Document("new", text="zebra")], index.folder, overwrite=True).close()
+        time.sleep(0.5)
+        stop.set()
+        for one in asking:
+            one.result()
+        assert set(statuses) == {200} and found[-1] == ("new",) and len(set(found)) == 2
+        info = client.get("/info").json()
+        assert (info["model"], info["dimension"], info["fingerprint"]) == ("other", 16, other.fingerprint)
+        assert client.get("/v1/models").json()["data"][0]["id"] == "other"
+        vectors = client.post("/embed", json={"inputs": "zebra heron", "prompt_name": "query"}).json()
+        np.testing.assert_allclose(vectors, other.encode(["zebra heron"], "query"), atol=1e-6)
+        assert client.post("/documents", json={"documents": [{"id": "b", "text": "heron"}]}).status_code == 200
+
+
+def test_an_index_that_another_model_than_the_one_given_has_built_anew_is_refused(service, index, caplog):
     other = Encoder.static(WordTokenizer.train(["zebra heron"], min_documents=1), dimension=16)
     with serving(service) as client:
         assert client.get("/search", params={"q": "battery"}).status_code == 200

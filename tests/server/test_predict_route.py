@@ -42,7 +42,7 @@ def test_labels_remember_points(service):
         WordTokenizer.train([*data.train.texts, *data.labels.texts], min_documents=1), dimension=16
     )
     memory = LabelMemory.remember(LabelIndex.build(encoder, data.labels), data.train)
-    with serving(replace(service, encoder=encoder, index=None, labels=memory)) as client:
+    with serving(replace(service, index=None, labels=memory)) as client:
         assert client.get("/info").json()["labels"] == {"labels": 20, "memory": True}
         answer = client.post("/predict", json={"inputs": data.train.texts[:5], "k": 3}).json()
         expected = memory.predict(data.train.texts[:5], 3)

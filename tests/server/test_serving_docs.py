@@ -29,7 +29,7 @@ def commands(program):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_every_curl_command_is_answered(service):
     answers = {}
-    with listening(replace(service, name="model")) as url:
+    with listening(replace(service, called="model")) as url:
         for command in commands("curl"):
             told = [part.replace(HERE, url) for part in command]
             result = subprocess.run([*told, "--silent", "--fail-with-body"], capture_output=True, text=True)

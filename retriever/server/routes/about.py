@@ -9,6 +9,7 @@ from retriever.errors import RetrieverError
 from retriever.server import settings
 from retriever.server.errors import RefusedError, json_response
 from retriever.server.state import REFUSALS, Served
+from retriever.server.tasks import Describe
 
 router = APIRouter(tags=["about"], responses=REFUSALS)
 
@@ -32,7 +33,8 @@ async def info(state: Served) -> Response:
     """What is served, and what may be asked of it."""
     names = ("MAX_K", "MAX_QUERY", "MAX_TEXT", "MAX_QUERIES", "MAX_TEXTS", "MAX_DOCUMENTS", "MAX_FILTERS", "MAX_ID")
     limits = {name.lower(): getattr(settings, name) for name in names} | {"max_body": state.settings.max_body}
-    return json_response({**state.service.info(), "read_only": state.settings.read_only, "limits": limits})
+    (told,) = await state.reads.submit(Describe(state.service), [None])
+    return json_response({**told, "read_only": state.settings.read_only, "limits": limits})
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})

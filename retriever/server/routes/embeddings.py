@@ -27,7 +27,7 @@ async def embeddings(state: Served, asked: schemas.EmbeddingsRequest) -> Respons
         raise RefusedError(404, "model_not_found", f"There is no model of this name here: ask for {name}.")
     kind: Kind = "query" if asked.input_type in ("query", "search_query") else "document"
     found = await _embed(state, asked.input, kind)
-    vectors = _vectors(state, found, asked.dimensions, normalise=False)
+    vectors = _vectors(found, asked.dimensions, normalise=False)
     as_text = asked.encoding_format == "base64"
     tokens = sum(one.tokens for one in found)
     return json_response(
@@ -47,13 +47,13 @@ async def embeddings(state: Served, asked: schemas.EmbeddingsRequest) -> Respons
 async def embed(state: Served, asked: schemas.EmbedRequest) -> Response:
     """Vectors of texts."""
     found = await _embed(state, asked.inputs, asked.prompt_name)
-    limit = state.service.encoder.limit
+    limit = found[0].limit
     longest = max(one.tokens for one in found)
     if not asked.truncate and limit is not None and longest > limit:
         raise RefusedError(
             422, "too_long", f"A text has {longest:,} tokens and the model reads {limit:,}: cut it, or set truncate."
         )
-    return json_response(_vectors(state, found, asked.dimensions, asked.normalize).tolist())
+    return json_response(_vectors(found, asked.dimensions, asked.normalize).tolist())
 
 
 @router.get("/v1/models")
@@ -64,13 +64,12 @@ async def models(state: Served) -> Response:
 
 
 async def _embed(state: State, texts: str | Sequence[str], kind: Kind) -> list[Embedding]:
-    task = Embed(state.service.encoder, kind, state.service.dtype)
-    return await state.reads.submit(task, [texts] if isinstance(texts, str) else texts)
+    return await state.reads.submit(Embed(state.service, kind), [texts] if isinstance(texts, str) else texts)
 
 
-def _vectors(state: State, found: Sequence[Embedding], dimensions: int | None, normalise: bool) -> NDArray[np.float32]:
+def _vectors(found: Sequence[Embedding], dimensions: int | None, normalise: bool) -> NDArray[np.float32]:
     """Vectors (N, D), or their first ``dimensions`` entries brought to length 1."""
-    whole = state.service.encoder.dimension
+    whole = len(found[0].vector)
     if dimensions is not None and dimensions > whole:
         raise RefusedError(422, "invalid", f"dimensions is {dimensions}, and the model's vectors have {whole}.")
     vectors: NDArray[np.float32] = np.stack([one.vector for one in found])[:, :dimensions]
