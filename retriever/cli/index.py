@@ -265,5 +265,14 @@ def _tell(facts: dict[str, Any], json: bool) -> None:
         print_json(facts)
         return
     for name, value in facts.items():
-        told = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-        typer.echo(f"{name:<12} {told}".rstrip())
+        typer.echo(f"{name:<12} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    if value is None or value in ([], {}):
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

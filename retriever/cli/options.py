@@ -88,7 +88,8 @@ def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter)
     if counts is not None:
         dropped = {"duplicates": counts.duplicates, "bad lines": counts.bad_lines, "empty documents": counts.empty}
         parts = [f"{count:,} {name}" for name, count in dropped.items() if count]
-        reporter.note(f"{corpus.name}: {counts.documents:,} documents" + (f"; {', '.join(parts)}." if parts else "."))
+        held = f"{counts.documents:,} document" + "s" * (counts.documents != 1)
+        reporter.note(f"{corpus.name}: {held}" + (f"; {', '.join(parts)}." if parts else "."))
     if encoder is not None:
         note_truncated(encoder, reporter)
 
