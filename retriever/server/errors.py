@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +34,38 @@ _SENTENCES = {
     413: "The body is too large: send less at once.",
 }
 _KINDS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+@dataclass(frozen=True)
+class _Later:
+    """The answer to what may go well another time: its status, name and sentence, and when to come back."""
+
+    status: int
+    kind: str
+    sentence: str
+    seconds: int
+    is_logged: bool = False
+
+
+_LATER: dict[type, _Later] = {
+    OverloadedError: _Later(429, "overloaded", "Too many requests are waiting: come back in a second.", 1),
+    TimeoutError: _Later(503, "timeout", "There was no answer in time: ask for less at once, or come back later.", 5),
+    BusyError: _Later(409, "busy", "Another process is writing the index: come back when it is done.", 5),
+    OtherModelError: _Later(
+        503,
+        "other_model",
+        "Another model than the one given has built the index anew: start the server again with that one.",
+        60,
+        is_logged=True,
+    ),
+    RetrieverError: _Later(
+        503,
+        "unavailable",
+        "What is served cannot be read or written now: the server's log tells why.",
+        5,
+        is_logged=True,
+    ),
+}
 
 
 class RefusedError(HTTPException):
@@ -73,55 +106,41 @@ def unexpected(scope: Scope, error: BaseException) -> Response:
 
 def install(app: FastAPI) -> None:
     """Make an app answer in this form."""
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DataError, _mistaken)
+    for kind in _LATER:
+        app.add_exception_handler(kind, _later)
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RefusedError)
-        return error.response(request.scope)
 
-    async def unreadable(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return _unreadable(request.scope, error)
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return error.response(request.scope)
 
-    async def http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        status = error.status_code
-        sentence = _SENTENCES.get(status, f"{HTTPStatus(status).phrase}.")
-        return refusal(request.scope, status, _KINDS.get(status, "refused"), sentence, error.headers)
 
-    async def overloaded(request: Request, error: Exception) -> Response:
-        sentence = "Too many requests are waiting: come back in a second."
-        return refusal(request.scope, 429, "overloaded", sentence, {"Retry-After": "1"})
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _unreadable(request.scope, error)
 
-    async def late(request: Request, error: Exception) -> Response:
-        sentence = "There was no answer in time: ask for less at once, or come back later."
-        return refusal(request.scope, 503, "timeout", sentence, {"Retry-After": "5"})
 
-    async def mistaken(request: Request, error: Exception) -> Response:
-        return refusal(request.scope, 422, "invalid", without_folders(str(error)))
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    sentence = _SENTENCES.get(status, f"{HTTPStatus(status).phrase}.")
+    return refusal(request.scope, status, _KINDS.get(status, "refused"), sentence, error.headers)
 
-    async def busy(request: Request, error: Exception) -> Response:
-        sentence = "Another process is writing the index: come back when it is done."
-        return refusal(request.scope, 409, "busy", sentence, {"Retry-After": "5"})
 
-    async def other_model(request: Request, error: Exception) -> Response:
+async def _mistaken(request: Request, error: Exception) -> Response:
+    return refusal(request.scope, 422, "invalid", without_folders(str(error)))
+
+
+async def _later(request: Request, error: Exception) -> Response:
+    answer = next(_LATER[kind] for kind in type(error).__mro__ if kind in _LATER)
+    if answer.is_logged:
         logger.error("unavailable: %s", error, extra={"request_id": request.scope.get("request_id", "")})
-        sentence = "Another model than the one given has built the index anew: start the server again with that one."
-        return refusal(request.scope, 503, "other_model", sentence, {"Retry-After": "60"})
-
-    async def unavailable(request: Request, error: Exception) -> Response:
-        logger.error("unavailable: %s", error, extra={"request_id": request.scope.get("request_id", "")})
-        sentence = "What is served cannot be read or written now: the server's log tells why."
-        return refusal(request.scope, 503, "unavailable", sentence, {"Retry-After": "5"})
-
-    app.add_exception_handler(RefusedError, refused)
-    app.add_exception_handler(RequestValidationError, unreadable)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(OverloadedError, overloaded)
-    app.add_exception_handler(TimeoutError, late)
-    app.add_exception_handler(DataError, mistaken)
-    app.add_exception_handler(BusyError, busy)
-    app.add_exception_handler(OtherModelError, other_model)
-    app.add_exception_handler(RetrieverError, unavailable)
+    headers = {"Retry-After": str(answer.seconds)}
+    return refusal(request.scope, answer.status, answer.kind, answer.sentence, headers)
 
 
 def without_folders(sentence: str) -> str:
