@@ -5,8 +5,6 @@ What is saved opens unchanged in sentence-transformers, and what sentence-transf
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules.module import Module
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from torch import Tensor, nn
 
 from retriever.data.ragged import Ragged
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
+from retriever.encoder.fingerprint import fingerprint
 from retriever.encoder.folder import limit_length, load_stack, load_transformer, save_stack
 from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
 from retriever.encoder.loop import Report, embed, encode
@@ -32,8 +30,6 @@ from retriever.encoder.static import Frequency, TermEmbedding, idf
 from retriever.encoder.template import template_modules
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
 from retriever.errors import ModelError
-
-BOOKKEEPING = {"_name_or_path", "architectures", "dtype", "transformers_version"}  # of a config, not of its output
 
 Kind = Literal["query", "document"]
 Similarity = Literal["cosine", "dot"]
@@ -271,16 +267,7 @@ class Encoder:
 
         It is the same for a model before and after saving, whatever the folder.
         """
-        digest = hashlib.sha256()
-        settings = [type(m).__name__ + json.dumps(_settings(m), sort_keys=True, default=str) for m in self.stack]
-        inputs = [part.fingerprint for part in self.parts] or [self.text_tokenizer.fingerprint]
-        for text in (*settings, *inputs, str(self.limit), self.similarity):
-            digest.update(text.encode())
-        digest.update(json.dumps(self.prompts, sort_keys=True).encode())
-        for name, tensor in sorted(self.stack.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)
-        return digest.hexdigest()
+        return fingerprint(self)
 
     def features(self, tokens: Ragged, kind: Kind = "document") -> dict[str, Any]:
         """Token ids without special tokens → the stack's input on its device; longer texts are cut."""
@@ -389,11 +376,3 @@ def _collate_mean(tokens: Ragged) -> dict[str, Tensor]:
         "input_ids": torch.from_numpy(tokens.ids.astype(np.int64)),
         "offsets": torch.from_numpy(tokens.offsets[:-1]),
     }
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    """The saved settings of a module that decide its output."""
-    if isinstance(module, Transformer):
-        return {name: value for name, value in module.config.to_dict().items() if name not in BOOKKEEPING}
-    settings: dict[str, Any] = module.get_config_dict() if isinstance(module, Module) else {}
-    return settings
