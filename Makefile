@@ -25,7 +25,7 @@ check: .venv/test.stamp ## Style, types and import directions
 	$(BIN)/lint-imports
 
 test-slow: .venv/test.stamp ## The long tests
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --timeout 3600
 
 format: .venv/test.stamp ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix .
