@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Set
 
 import Stemmer
 
@@ -81,6 +82,13 @@ class WordAnalyzer:
     def stem(self, word: str) -> str:
         """The stem of one lower-cased word."""
         return word if self._stems is None else self._stems[word]
+
+    def with_stems(self, words: Iterable[str], stems: Set[str]) -> list[tuple[str, str]]:
+        """The lower-cased words whose stem is among ``stems``, each with its stem."""
+        if self._stems is None:
+            return [(word, word) for word in words if word in stems]
+        known = self._stems
+        return [(word, stem) for word in words if (stem := known[word]) in stems]
 
     def __call__(self, text: str) -> list[str]:
         """The stems of a text, in order."""

@@ -77,7 +77,7 @@ async def _warm_up(service: Service, reads: Batcher) -> None:
     """Do in the worker what the first request of each kind would wait for."""
     await reads.submit(Embed(service, "query"), WARM_UP)
     if service.index is not None:
-        await reads.submit(Search(service.index, "hybrid", None, None, 1, (), True), WARM_UP)
+        await reads.submit(Search(service.index, k=1), WARM_UP)
     if service.labels is not None:
         await reads.submit(Predict(service.labels, 1, service.dtype), WARM_UP)
 

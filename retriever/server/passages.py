@@ -66,8 +66,7 @@ class Passages:
         """Where words with a stem of the query stand in each text; those of scripts without blanks may overlap."""
         lower = [_lower(text[:SEEN]) for text in texts]
         joined = "\n".join(["", *lower, ""])
-        stem, stems = self._analyzer.stem, self._stems
-        matching = [(word, key) for word in set(self._analyzer.words(joined)) if (key := stem(word)) in stems]
+        matching = self._analyzer.with_stems(set(self._analyzer.words(joined)), self._stems)
         found = sorted((at, at + len(word), key) for word, key in matching for at in _places(word, joined))
         start, place = 1, 0
         for text in lower:

@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import retriever
-from retriever.data.words import WordAnalyzer
 from retriever.data.xmc import load_labels, load_xmc
 from retriever.encoder.encoder import Encoder
 from retriever.errors import DataError, ServerError
@@ -54,11 +53,6 @@ class Service:
         """Of the model, as clients see it."""
         path = self.encoder.path if self.index is None else self.index.manifest.model.path
         return self.called or Path(path or "model").name
-
-    @property
-    def analyzer(self) -> WordAnalyzer:
-        """How words are stemmed where matches are shown."""
-        return _analyzer("porter" if self.index is None else self.index.manifest.bm25.stemmer)
 
     def info(self) -> dict[str, Any]:
         """What is served, as plain values, without folders."""
@@ -136,9 +130,6 @@ def open_service(
     assert encoder is not None
     served = None if labels is None else _labels(encoder, labels, memory, titles_only, dtype, reporter or Reporter())
     return Service(index, served, name or (None if model is None else Path(model).name), dtype)
-
-
-_analyzer = lru_cache(1)(WordAnalyzer)  # it remembers stems
 
 
 def _labels(

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
+from retriever.data.words import WordAnalyzer
 from retriever.encoder.encoder import Encoder, Kind
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.index import Hit, Index, Mode
 from retriever.indexing.labels import LabelIndex, Tag
+from retriever.server.passages import Passages, Piece
 from retriever.server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hit, and its passage and title as pieces that match the query or do not, where they are wanted."""
+
+    hit: Hit
+    passage: list[Piece] | None = None
+    heading: list[Piece] | None = None
 
 
 @dataclass(frozen=True)
@@ -29,24 +41,41 @@ class Search:
         mode: See :meth:`retriever.indexing.index.Index.search_batch`, also for the others.
         fusion: Likewise.
         weight: Likewise.
-        k: Likewise.
-        filters: Likewise.
+        k: Hits wanted beyond the offset.
+        offset: Hits that are left out.
+        filters: See :meth:`retriever.indexing.index.Index.search_batch`.
         explain: Likewise.
+        highlight: Whether passages are wanted.
     """
 
     index: Index
-    mode: Mode
-    fusion: Fusion | None
-    weight: float | None
-    k: int
-    filters: tuple[str, ...]
-    explain: bool
+    mode: Mode = "hybrid"
+    fusion: Fusion | None = None
+    weight: float | None = None
+    k: int = 10
+    offset: int = 0
+    filters: tuple[str, ...] = ()
+    explain: bool = False
+    highlight: bool = True
 
-    def run(self, inputs: Sequence[str]) -> list[list[Hit]]:
+    def run(self, inputs: Sequence[str]) -> list[list[Found]]:
         """The hits of each query, best first."""
-        return self.index.search_batch(
-            inputs, self.k, self.mode, self.fusion, self.filters, self.weight, explain=self.explain
-        )
+        depth = self.offset + self.k
+        options = self.mode, self.fusion, self.filters, self.weight
+        found = self.index.search_batch(inputs, depth, *options, explain=self.explain)
+        wanted = [hits[self.offset :] for hits in found]
+        if not self.highlight:
+            return [[Found(hit) for hit in hits] for hits in wanted]
+        analyzer = _analyzer(self.index.manifest.bm25.stemmer)
+        return [_highlighted(query, hits, analyzer) for query, hits in zip(inputs, wanted, strict=True)]
+
+
+def _highlighted(query: str, hits: Sequence[Hit], analyzer: WordAnalyzer) -> list[Found]:
+    shown = Passages(query, analyzer).with_titles([hit.text for hit in hits], [hit.title for hit in hits])
+    return [Found(hit, *pieces) for hit, pieces in zip(hits, shown, strict=True)]
+
+
+_analyzer = lru_cache(1)(WordAnalyzer)  # it remembers stems
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ def test_an_index_brings_its_model(index, encoder):
     assert service.name == "tiny" and service.labels is None
     assert service.encoder.fingerprint == encoder.fingerprint
     assert service.info()["index"]["documents"] == 5
-    assert service.analyzer.stemmer == "porter"
     service.close()
 
 

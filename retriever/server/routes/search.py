@@ -9,14 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from retriever.data.words import WordAnalyzer
-from retriever.indexing.index import Hit
 from retriever.server import schemas
 from retriever.server.errors import json_response
-from retriever.server.passages import Passages
 from retriever.server.routing import ModelRoute
 from retriever.server.state import REFUSALS, Served, State
-from retriever.server.tasks import Search
+from retriever.server.tasks import Found, Search
 
 router = APIRouter(tags=["search"], responses=REFUSALS, route_class=ModelRoute)
 
@@ -53,32 +50,33 @@ async def _answers(
     request: Request, state: State, asked: schemas.Asking, queries: Sequence[str]
 ) -> list[dict[str, Any]]:
     request.scope["queries"] = queries
-    depth = asked.offset + asked.k
-    task = Search(state.index, asked.mode, asked.fusion, asked.weight, depth, tuple(asked.filters), asked.explain)
+    task = Search(
+        state.index,
+        asked.mode,
+        asked.fusion,
+        asked.weight,
+        asked.k,
+        asked.offset,
+        tuple(asked.filters),
+        asked.explain,
+        asked.highlight,
+    )
     found = await state.reads.submit(task, queries)
-    analyzer = state.service.analyzer
     return [
-        {"query": query, "mode": asked.mode, "hits": _hits(asked, query, hits[asked.offset :], analyzer)}
+        {"query": query, "mode": asked.mode, "hits": [_hit(one, asked) for one in hits]}
         for query, hits in zip(queries, found, strict=True)
     ]
 
 
-def _hits(asked: schemas.Asking, query: str, found: Sequence[Hit], analyzer: WordAnalyzer) -> list[dict[str, Any]]:
-    answers = [_hit(one, asked) for one in found]
-    if asked.highlight:
-        passages = Passages(query, analyzer)
-        shown = passages.with_titles([hit.text for hit in found], [hit.title for hit in found])
-        for answer, (passage, heading) in zip(answers, shown, strict=True):
-            answer["passage"], answer["heading"] = passage, heading
-    return answers
-
-
-def _hit(hit: Hit, asked: schemas.Asking) -> dict[str, Any]:
+def _hit(found: Found, asked: schemas.Asking) -> dict[str, Any]:
+    hit = found.hit
     parts = hit.parts if asked.mode == "hybrid" else {asked.mode: {"score": hit.score, "rank": hit.rank}}
     answer = {"rank": hit.rank, "id": hit.id, "score": hit.score, "parts": parts, "title": hit.title}
     if asked.text:
         answer["text"] = hit.text
     answer["metadata"] = hit.metadata
+    if asked.highlight:
+        answer["passage"], answer["heading"] = found.passage, found.heading
     return answer
 
 
