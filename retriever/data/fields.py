@@ -1,18 +1,26 @@
-"""Records → documents: which field is the text, the title and the id; whatever is left becomes metadata."""
+"""Records → documents: which field is the text, the title and the id; whatever is left becomes metadata.
+
+1. An object called ``metadata``, as BEIR writes it, is taken apart, also where it is a string of JSON.
+2. Where a file knows no types, as CSV, a value of the metadata that is written like a number, ``true`` or ``false``
+   is one, so that filters compare it as such; ``007`` is none. An empty value is left out.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from retriever.data.document import Document
-from retriever.data.readers import WAY_OUT, Record, Reject
+from retriever.data.readers import WAY_OUT, Record, Reject, Untyped, reason
 from retriever.errors import DataError
 
 TEXT = ("text", "contents", "content", "body")
 TITLE = ("title",)
 ID = ("_id", "id", "docid")
+_SCALAR = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?|true|false")  # no more digits than fp64 tells apart
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Fields:
             id=checked_id(record[id_name], id_name, place) if id_name else missing_id,
             title=checked_string(title, title_name, place),
             text=checked_string(record[text_name] if text_name else "", text_name, place),
-            metadata=_metadata(record, {text_name, title_name, id_name}),
+            metadata=_metadata(record, {text_name, title_name, id_name}, place),
         )
 
 
@@ -93,10 +101,17 @@ def checked_id(value: object, name: str, place: str) -> str:
     return checked_string(value, name, place)
 
 
-def _metadata(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
-    """The other fields; an object called ``metadata``, as BEIR writes it, is taken apart."""
+def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> dict[str, Any]:
+    """The other fields; see 1. and 2. of the module's header."""
     rest = {name: value for name, value in record.items() if name not in used}
-    if isinstance(nested := rest.get("metadata"), Mapping):
+    nested = rest.get("metadata")
+    if isinstance(nested, str) and nested.lstrip().startswith("{"):
+        try:
+            nested = json.loads(nested)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place} has metadata that are not valid JSON ({reason(error)}): {WAY_OUT}.") from error
+    if isinstance(nested, Mapping):
         del rest["metadata"]
-        rest.update(nested)
-    return rest
+    if isinstance(record, Untyped):
+        rest = {name: json.loads(value) if _SCALAR.fullmatch(value) else value for name, value in rest.items() if value}
+    return {**rest, **nested} if isinstance(nested, Mapping) else rest

@@ -22,6 +22,11 @@ Record: TypeAlias = tuple[str, Mapping[str, Any]]
 Reject: TypeAlias = Callable[[DataError], None]
 Reader: TypeAlias = Callable[[Path, Reject], Iterator[Record]]
 
+
+class Untyped(dict[str, str]):
+    """A record of a file that knows no types: a number in it is a string of digits."""
+
+
 WAY_OUT = "mend it, or pass --skip-bad-lines to leave such lines out"
 
 
@@ -175,7 +180,7 @@ def _read_rows(lines: _Lines, rows: Iterator[list[str]], reject: Reject) -> Iter
             found = "1 column" if len(row) == 1 else f"{len(row)} columns"
             reject(DataError(f"{place} has {found} where the header has {len(header)}: {WAY_OUT}."))
         else:
-            yield place, dict(zip(header, row, strict=True))
+            yield place, Untyped(zip(header, row, strict=True))
 
 
 def _open(path: Path) -> IO[bytes]:

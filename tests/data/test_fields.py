@@ -6,6 +6,7 @@ import pytest
 
 from retriever.data.document import Document
 from retriever.data.fields import Fields
+from retriever.data.readers import Untyped
 from retriever.errors import DataError
 
 
@@ -26,6 +27,8 @@ def document(record, **names):
         ({"text": "t", "p": "u"}, {"text": "p"}, Document("6", "", "u", {"text": "t"})),
         ({"text": "t", "metadata": {"url": "u"}, "year": 1}, {}, Document("6", "", "t", {"year": 1, "url": "u"})),
         ({"text": "t", "metadata": "plain"}, {}, Document("6", "", "t", {"metadata": "plain"})),
+        ({"text": "t", "metadata": ' {"year": "1"}'}, {}, Document("6", "", "t", {"year": "1"})),
+        ({"text": "t", "year": "1"}, {}, Document("6", "", "t", {"year": "1"})),
         ({"text": ""}, {}, Document("6")),
     ],
 )
@@ -51,6 +54,7 @@ def test_fields_find_their_place(record, names, expected):
         ({"text": "t", "_id": {}}, {}, "has a _id that is not a string but dict"),
         ({"text": "t", "_id": None}, {}, "has an empty _id: give every document an id, or none"),
         ({"text": "t", "id": ""}, {}, "has an empty id"),
+        ({"text": "t", "metadata": '{"year": 1'}, {}, r"c.jsonl:7 has metadata that are not valid JSON \(Expecting"),
         ({"text": "half \ud83d"}, {}, "has a text with half a surrogate pair in it"),
     ],
 )
@@ -65,3 +69,12 @@ def test_missing_ids_are_row_numbers():
     found = list(Fields().documents(iter(records), rejected.append))
     assert found == [("a:1", Document("0", text="x")), ("a:5", Document("2", text="y"))]
     assert len(rejected) == 1
+
+
+def test_values_of_a_file_without_types_are_numbers_where_they_are_written_so():
+    written = {"a": "2024", "b": "-2.50", "c": "0", "d": "true", "e": "false", "f": "", "metadata": '{"year": "1"}'}
+    texts = {"g": "007", "h": "1e5", "i": "1.", "j": "123456789012345678", "k": "NaN", "l": "null", "m": "\u0661"}
+    found = document(Untyped({"id": "12", "text": "2024", **written, **texts}))
+    numbers = {"a": 2024, "b": -2.5, "c": 0, "d": True, "e": False, "year": "1"}
+    assert found == Document("12", "", "2024", numbers | texts)
+    assert dict(found.metadata) == numbers | texts
