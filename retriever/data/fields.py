@@ -3,14 +3,19 @@
 1. An object called ``metadata``, as BEIR writes it, is taken apart, also where it is a string of JSON.
 2. Where a file knows no types, as CSV, a value of the metadata that is written like a number, ``true`` or ``false``
    is one, so that filters compare it as such; ``007`` is none. An empty value is left out.
+3. Where a file knows more types than JSON, as Parquet, days and times become ISO 8601 and decimal numbers plain ones;
+   NaN, as pandas writes a missing number, is left out.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 from retriever.data.document import Document
@@ -102,7 +107,7 @@ def checked_id(value: object, name: str, place: str) -> str:
 
 
 def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> dict[str, Any]:
-    """The other fields; see 1. and 2. of the module's header."""
+    """The other fields; see the module's header."""
     rest = {name: value for name, value in record.items() if name not in used}
     nested = rest.get("metadata")
     if isinstance(nested, str) and nested.lstrip().startswith("{"):
@@ -114,4 +119,23 @@ def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> d
         del rest["metadata"]
     if isinstance(record, Untyped):
         rest = {name: json.loads(value) if _SCALAR.fullmatch(value) else value for name, value in rest.items() if value}
-    return {**rest, **nested} if isinstance(nested, Mapping) else rest
+    if isinstance(nested, Mapping):
+        rest.update(nested)
+    return {name: _plain(value) for name, value in rest.items() if not _is_nan(value)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """A value in the types of JSON, where it has an equal there."""
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
+
 import pytest
 
 from retriever.data.document import Document
@@ -78,3 +81,17 @@ def test_values_of_a_file_without_types_are_numbers_where_they_are_written_so():
     numbers = {"a": 2024, "b": -2.5, "c": 0, "d": True, "e": False, "year": "1"}
     assert found == Document("12", "", "2024", numbers | texts)
     assert dict(found.metadata) == numbers | texts
+
+
+def test_values_of_more_types_than_json_become_their_equals_there():
+    day, moment = date(2024, 1, 2), datetime(2024, 1, 2, 3, 4, tzinfo=timezone.utc)
+    values = {"day": day, "at": moment, "noon": time(12), "price": Decimal("1.50"), "gone": float("nan"), "none": None}
+    found = document({"text": "t", **values, "days": [day, {"last": day}]})
+    assert dict(found.metadata) == {
+        "day": "2024-01-02",
+        "at": "2024-01-02T03:04:00+00:00",
+        "noon": "12:00:00",
+        "price": 1.5,
+        "none": None,
+        "days": ["2024-01-02", {"last": "2024-01-02"}],
+    }
