@@ -114,9 +114,8 @@ def take_port(host: str, port: int, has_keys: bool) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ServerError(
-            f"Cannot listen on {host}, port {port} ({error.strerror or error}): choose another."
-        ) from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # the rest names the address again
+        raise ServerError(f"Cannot listen on {host}, port {port} ({reason}): choose another.") from error
 
 
 def url_of(taken: socket.socket) -> str:
