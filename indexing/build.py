@@ -244,6 +244,8 @@ def write_parts(
                 dense.add(encoder.encode(texts, "document", dtype=dtype, progress=progress))
             else:
                 dense.add(vectors[number * CHUNK : (number + 1) * CHUNK])
+                if progress is not None:
+                    progress(len(chunk))
         dense.save(folder / VECTORS)
         texts_again = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
         Postings.build(map(analyzer, texts_again)).save(folder / POSTINGS)

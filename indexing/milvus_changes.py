@@ -93,7 +93,7 @@ def build_folder(
     """
     if resume:
         raise DataError("A build in Milvus cannot be resumed: make the vectors with `retriever encode`, which can.")
-    source = _encoding(encoder, options.dtype, progress) if vectors is None else _kept(vectors)
+    source = _encoding(encoder, options.dtype, progress) if vectors is None else _kept(vectors, progress)
     manifest = Manifest(
         package=package_version(),
         generation=0,
@@ -288,5 +288,10 @@ def _encoding(encoder: Encoder, dtype: str, progress: Callable[[int], None] | No
     return source
 
 
-def _kept(vectors: NDArray[np.float32]) -> Source:
-    return lambda first, documents: vectors[first : first + len(documents)]
+def _kept(vectors: NDArray[np.float32], progress: Callable[[int], None] | None) -> Source:
+    def source(first: int, documents: list[Document]) -> NDArray[np.float32]:
+        if progress is not None:
+            progress(len(documents))
+        return vectors[first : first + len(documents)]
+
+    return source

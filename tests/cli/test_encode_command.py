@@ -76,7 +76,8 @@ def test_an_index_of_vectors_is_the_index_of_the_corpus(folder, monkeypatch):
     build = ["index", "build", folder / "model", folder / "notes.jsonl", "-q", "-o"]
     call(*build, folder / "plain")
     monkeypatch.setattr(Encoder, "encode", lambda *_, **__: pytest.fail("encoded again"))
-    call(*build, folder / "index", "--vectors", folder / "v")
+    loud = [part for part in build if part != "-q"]
+    assert "index 5" in call(*loud, folder / "index", "--vectors", folder / "v")[1]
     monkeypatch.undo()
     with Index.open(folder / "index") as index, Index.open(folder / "plain") as plain:
         for mode in ("dense", "bm25", "hybrid"):

@@ -80,6 +80,13 @@ def test_another_kind_is_made_on_demand(index):
     assert json.loads(call("index", "tune", index, "--json")[0]) == {"kinds": ["Flat"], "tuning": None}
 
 
+def test_a_kind_that_a_small_index_does_not_get_is_told(index, monkeypatch):
+    monkeypatch.setattr(changes, "FEW", 10_000)
+    out, _ = call("index", "tune", index, "--factory", "HNSW8")
+    assert "nothing is to be tuned. Fewer than 10,000 are searched exactly, whatever the factory." in out
+    assert "Fewer than" not in call("index", "tune", index, "--factory", "auto")[0]
+
+
 def test_a_search_can_spend_more_or_less(index):
     def ids(*arguments):
         out, _ = call("search", index, "word1 word2 word3", "--mode", "dense", "--json", *arguments)
