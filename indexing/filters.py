@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retriever.errors import DataError
@@ -46,12 +45,6 @@ class Condition:
         tests = [f"(type {_KINDS[type(value)]} AND atom {self.operator} ?)" for value in self.values]
         clause = f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND ({' OR '.join(tests)}))"
         return clause, [self.field, *self.values]
-
-
-def where(conditions: Sequence[Condition]) -> tuple[str, list[str | float]]:
-    """One clause for one or more conditions, and the values of its placeholders."""
-    parts = [condition.sql() for condition in conditions]
-    return " AND ".join(clause for clause, _ in parts), [value for _, values in parts for value in values]
 
 
 def _value(text: str) -> str | float:

@@ -4,6 +4,8 @@
 2. Ids are unique. Metadata are JSON, so that SQLite can filter by them.
 3. A finished file never changes: it is opened read-only and immutable, without locks, by one connection that threads
    share in turns.
+4. A condition on metadata looks at all documents. Which of them meet it is remembered of the last ``REMEMBERED``, a bit
+   a document each.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError, OutputError
-from retriever.indexing.filters import Condition, where
+from retriever.indexing.filters import Condition
 
 SCHEMA = """
 CREATE TABLE documents (
@@ -34,6 +37,7 @@ CREATE TABLE documents (
 """
 COLUMNS = "id, title, text, metadata"
 NO_METADATA = "{}"
+REMEMBERED = 64  # conditions
 
 
 def write(path: str | Path, documents: Iterable[Document]) -> int:
@@ -98,6 +102,7 @@ class DocumentStore:
         except sqlite3.Error as error:
             raise self._damaged(error) from error
         weakref.finalize(self, self._connection.close)
+        self._meeting = lru_cache(REMEMBERED)(self._find_meeting)
         try:
             self._count = int(self._select("SELECT coalesce(max(row) + 1, 0) FROM documents")[0][0])
         except IndexFolderError:
@@ -125,11 +130,12 @@ class DocumentStore:
             rows.append(found[0][0] if found else -1)
         return np.array(rows, np.int64)
 
-    def matching(self, conditions: Sequence[Condition]) -> NDArray[np.int64]:
-        """The rows that meet all of one or more conditions, rising."""
-        clause, values = where(conditions)
-        found = self._select(f"SELECT row FROM documents WHERE {clause} ORDER BY row", *values)
-        return np.array([row for (row,) in found], np.int64)
+    def matching(self, conditions: Iterable[Condition]) -> NDArray[np.bool_]:
+        """Which rows meet all conditions, (N,)."""
+        meets = np.ones(len(self), bool)
+        for condition in conditions:
+            meets &= np.unpackbits(self._meeting(condition), count=len(self)).view(bool)
+        return meets
 
     def fields(self) -> set[str]:
         """The names of all fields of the metadata."""
@@ -158,6 +164,13 @@ class DocumentStore:
 
     def __len__(self) -> int:
         return self._count
+
+    def _find_meeting(self, condition: Condition) -> NDArray[np.uint8]:
+        """Which rows meet a condition, as bits."""
+        clause, values = condition.sql()
+        meets = np.zeros(len(self), bool)
+        meets[[row for (row,) in self._select(f"SELECT row FROM documents WHERE {clause}", *values)]] = True
+        return np.packbits(meets)
 
     def _select(self, query: str, *values: str | float) -> list[Any]:
         try:

@@ -113,9 +113,7 @@ class View:
             return None
         allowed = [np.zeros(0, bool)]
         for segment, alive in zip(self.segments, self.alive, strict=True):
-            meets = np.zeros(len(alive), bool)
-            meets[segment.store.matching(conditions)] = True
-            allowed.append(meets & alive)
+            allowed.append(segment.store.matching(conditions) & alive)
         found = np.concatenate(allowed)
         if not found.any():
             self._check_fields(conditions)

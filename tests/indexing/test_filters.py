@@ -10,6 +10,7 @@ from retriever.data.document import Document
 from retriever.errors import DataError
 from retriever.indexing.filters import Condition
 from retriever.indexing.index import Index
+from retriever.indexing.store import DocumentStore
 
 MODES = ["hybrid", "dense", "bm25"]
 OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt}
@@ -59,6 +60,31 @@ def test_filtered_hits_are_those_of_a_search_without_the_others(index, mode, fil
         found = index.search("amber heron", k, mode, filters=filters)
         assert [(hit.id, hit.score) for hit in found] == expected[:k]
         assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
+
+
+def test_a_condition_looks_at_the_documents_once_and_is_right_after_changes(encoder, documents, tmp_path, monkeypatch):
+    asked = []
+    select = DocumentStore._select
+
+    def counting(self, query, *values):
+        asked.append(query)
+        return select(self, query, *values)
+
+    def found(*filters):
+        return {hit.id for hit in index.search("amber", 200, "dense", filters=filters)}
+
+    corpus = [Document(d.id, d.title, d.text, {"odd": n % 2, "n": n}) for n, d in enumerate(documents)]
+    with Index.build(encoder, corpus, tmp_path / "index") as index:
+        first, both = found("odd=1"), found("n<60", "odd=1")
+        assert first == {document.id for document in corpus if document.metadata["odd"]}
+        monkeypatch.setattr(DocumentStore, "_select", counting)
+        assert found("odd=1") == first and found("odd=1", "n<60") == both == first & found("n<60")
+        assert asked and not [query for query in asked if "json_each(metadata)" in query]
+        gone = min(first)
+        index.delete([gone])
+        assert found("odd=1") == first - {gone}
+        index.add([Document("new", text="amber", metadata={"odd": 1}), Document(min(both - {gone}), text="amber")])
+        assert found("odd=1") == first - {gone, min(both - {gone})} | {"new"}
 
 
 def test_a_filter_that_nothing_meets_gives_no_hit(index):
