@@ -5,6 +5,7 @@ What is saved opens unchanged in sentence-transformers, and what sentence-transf
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -53,6 +54,8 @@ class Encoder:
         self, stack: SentenceTransformer, path: Path | None = None, own_tokens: OwnTokens | None = None
     ) -> None:
         self.stack = stack.eval()
+        # without a cycle, the weights go with the last reference and wait for no garbage collector
+        stack.model_card_data.model = cast("SentenceTransformer", weakref.proxy(stack))
         self.path, self.own_tokens = path, own_tokens
         self.report: Report | None = None
         self.truncated = 0  # texts cut by all calls of encode so far

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -244,3 +246,19 @@ def test_saving_makes_parent_folders_and_sets_the_path(tmp_path):
 
 def test_all_files_have_the_same_permissions(words):
     assert len({path.stat().st_mode for path in words.rglob("*") if path.is_file()}) == 1
+
+
+@pytest.mark.parametrize("make", [static, small, lambda: Encoder.joined([static(), small()], [0.5, 0.5])])
+def test_weights_go_with_the_last_reference(make, tmp_path):
+    make().save(tmp_path / "model")
+    gc.collect()
+    gc.disable()
+    try:
+        for opened in (make, lambda: Encoder.load(tmp_path / "model")):
+            encoder = opened()
+            encoder.encode(["dog"])
+            weights = [weakref.ref(weight) for weight in encoder.stack.parameters()]
+            del encoder
+            assert weights and not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()
