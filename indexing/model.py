@@ -53,6 +53,11 @@ class IndexModel:
         return IndexModel(manifest, self._folder)
 
     @property
+    def path(self) -> str | None:
+        """Where it was when the index was built, or the name of a hub model; None if it was never saved."""
+        return self._manifest.model.path
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder.
 

@@ -84,11 +84,12 @@ class IndexReader:
             IndexFolderError: It is not where it was, or not the one that built the index.
             ModelError: It cannot be read.
         """
-        try:
-            model = self._state()[1]
-        except IndexFolderError:
-            model = self._model
-        return model.encoder
+        return self._known_model().encoder
+
+    @property
+    def model_path(self) -> str | None:
+        """Where the model was when the index was built, or the name of a hub model; likewise."""
+        return self._known_model().path
 
     def search(
         self,
@@ -194,6 +195,13 @@ class IndexReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _known_model(self) -> IndexModel:
+        """The model of the index, also while the index cannot be read."""
+        try:
+            return self._state()[1]
+        except IndexFolderError:
+            return self._model
 
     def _current(self) -> State:
         """What the index holds now."""

@@ -51,8 +51,10 @@ class Service:
     @property
     def name(self) -> str:
         """Of the model, as clients see it."""
-        path = self.encoder.path if self.index is None else self.index.manifest.model.path
-        return self.called or Path(path or "model").name
+        if self.called is not None:
+            return self.called
+        path = self.encoder.path if self.index is None else self.index.model_path
+        return Path(path or "model").name
 
     def info(self) -> dict[str, Any]:
         """What is served, as plain values, without folders."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 
+from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
+from retriever.indexing.index import Index
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "islet"]
 WORDS += ["jetty", "knoll", "larch", "marsh", "north", "ocean", "piper", "quill", "ridge"]
@@ -36,3 +39,17 @@ def encoder(documents, tmp_path_factory) -> Encoder:
     encoder = Encoder.static(tokenizer, dimension=32)
     encoder.save(tmp_path_factory.mktemp("models") / "static")
     return encoder
+
+
+@pytest.fixture(scope="module")
+def built(encoder, documents, tmp_path_factory):
+    """An index of the corpus; to be left as it is."""
+    path = tmp_path_factory.mktemp("built") / "index"
+    Index.build(encoder, Corpus.of(documents), path).close()
+    return path
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    """A copy to damage; the relative path to the model leads nowhere from here."""
+    return shutil.copytree(built, tmp_path / "index")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import retriever.indexing.view as view
-from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.encoder import Encoder
 from retriever.errors import DataError, IndexFolderError, OutputError
@@ -23,19 +22,6 @@ from retriever.indexing.ranking import Background, Ranking
 
 QUERY = "heron and quill"
 MODES = ["hybrid", "dense", "bm25"]
-
-
-@pytest.fixture(scope="module")
-def built(encoder, documents, tmp_path_factory):
-    path = tmp_path_factory.mktemp("built") / "index"
-    Index.build(encoder, Corpus.of(documents), path).close()
-    return path
-
-
-@pytest.fixture
-def folder(built, tmp_path):
-    """A copy to damage; the relative path to the model leads nowhere from here."""
-    return shutil.copytree(built, tmp_path / "index")
 
 
 @pytest.fixture(scope="module")

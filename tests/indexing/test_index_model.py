@@ -8,24 +8,10 @@ import sys
 
 import pytest
 
-from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.encoder import Encoder
 from retriever.errors import IndexFolderError, ModelError, OtherModelError
 from retriever.indexing.index import Index
-
-
-@pytest.fixture(scope="module")
-def built(encoder, documents, tmp_path_factory):
-    path = tmp_path_factory.mktemp("built") / "index"
-    Index.build(encoder, Corpus.of(documents), path).close()
-    return path
-
-
-@pytest.fixture
-def folder(built, tmp_path):
-    """A copy to damage; the relative path to the model leads nowhere from here."""
-    return shutil.copytree(built, tmp_path / "index")
 
 
 def test_another_model_is_refused(built, encoder, tmp_path):

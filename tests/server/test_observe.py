@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server_app import refusal, serving
 
+from retriever.indexing.index import Index
 from retriever.server.observe import JsonLines
+from retriever.server.service import Service
 
 
 def test_every_answer_bears_an_id_and_the_callers_if_it_is_plain(client):
@@ -107,6 +110,17 @@ def test_health_tells_when_the_index_is_gone(client, index):
     refusal(client.get("/health"), 503, "not_ready")
     refusal(client.get("/search", params={"q": "a"}), 503, "unavailable")
     assert client.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize("called", [None, "mine"])
+def test_texts_are_embedded_while_the_index_is_gone(index, encoder, called):
+    name = called or encoder.path.name
+    with serving(Service(Index.open(index.folder), called=called)) as client:
+        (index.folder / "manifest.json").unlink()
+        assert client.get("/v1/models").json()["data"][0]["id"] == name
+        asked = {"model": name, "input": "battery", "input_type": "query"}
+        answer = client.post("/v1/embeddings", json=asked).json()
+        np.testing.assert_allclose(answer["data"][0]["embedding"], encoder.encode(["battery"], "query")[0], atol=1e-6)
 
 
 def test_info_tells_what_is_served_and_no_folder(client, encoder):
