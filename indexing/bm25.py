@@ -11,9 +11,9 @@
 3. The documents lie in one or several postings, one after the other; a mask tells which of them are alive. N, n and
    mean |d| are counted over these alone. So scores, hits and backgrounds are those of an index built of the documents
    alive, to the last bit.
-4. A common word, held by one document in 16 or more, has its tf / (tf + …) kept as a column over all documents: adding
-   a column is faster than visiting postings one by one. The 64 columns used last are kept, 256 bytes a document at
-   most. Other words are computed from their postings at every search.
+4. What a common word, held by one document in 16 or more, adds to the scores is kept as a column over all documents:
+   adding a column is faster than visiting postings one by one. The 64 columns used last are kept, 256 bytes a document
+   at most. Other words are computed from their postings at every search.
 5. Only documents that share a word with the query are hits.
 6. The background of a query's scores is that of its best 1,000 documents, hits or not: over a whole collection most
    scores are 0, and every hit would stand out. Its deviation is divided by √1.5, found on several collections: the
@@ -114,32 +114,29 @@ class Bm25Index:
             holding = self._holding(word)
             weight = times * inverse_frequency(holding, self._count)
             total += weight
-            if holding:
-                known += weight
-                self._add(scores, word, np.float32(weight), holding)
+            if not holding:
+                continue
+            known += weight
+            if holding * COMMON < self._count:
+                self._add(scores, word, times)
+            else:
+                scores += self._column(word) if times == 1 else times * self._column(word)
         scores[self._dead] = 0
         return scores, known / total if total else 0.0
 
-    def _add(self, scores: NDArray[np.float32], word: int, weight: np.float32, holding: int) -> None:
-        """Add weight · tf / (tf + norm) of a word to the scores (N,)."""
-        if holding * COMMON >= self._count:
-            scores += weight * self._column(word)
-            return
-        for start, part, place in self._postings(word):
-            rows = part.rows[place] + start
-            scores[rows] += weight * self._saturated(part.counts[place], rows)
-
     def _make_column(self, word: int) -> NDArray[np.float32]:
-        """What a word adds to each document before it is weighted, tf / (tf + norm), (N,)."""
+        """What a word adds to the score of each document, (N,)."""
         column = np.zeros(len(self._norms), np.float32)
-        for start, part, place in self._postings(word):
-            rows = part.rows[place] + start
-            column[rows] = self._saturated(part.counts[place], rows)
+        self._add(column, word)
         return column
 
-    def _saturated(self, counts: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        frequencies = counts.astype(np.float32)
-        return frequencies / (frequencies + self._norms.take(rows))
+    def _add(self, scores: NDArray[np.float32], word: int, times: int = 1) -> None:
+        """Add times · weight · tf / (tf + norm) of a word to the scores (N,)."""
+        weight = np.float32(times * inverse_frequency(self._holding(word), self._count))
+        for start, part, place in self._postings(word):
+            rows = part.rows[place] + start
+            frequencies = part.counts[place].astype(np.float32)
+            np.add.at(scores, rows, weight * (frequencies / (frequencies + self._norms.take(rows))))
 
     def _count_holding(self, word: int) -> int:
         """Documents alive that hold a word."""
@@ -170,10 +167,10 @@ def inverse_frequency(holding: int, documents: int) -> float:
 
 def spread(scores: NDArray[np.float32], size: int) -> tuple[float, float]:
     """Mean and deviation of the background: the ``size`` best of a query's scores (M,), 0 where there are fewer."""
-    leading = np.zeros(size)
-    found = np.sort(scores)[-size:]
-    leading[size - len(found) :] = found
-    return float(leading.mean()), float(leading.std()) / math.sqrt(SHARPNESS)
+    found = np.sort(scores)[-size:].astype(np.float64)
+    mean = float(found.sum()) / size
+    square = float(found @ found) / size
+    return mean, math.sqrt(max(square - mean**2, 0.0) / SHARPNESS)
 
 
 def _rank(

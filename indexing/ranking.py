@@ -70,8 +70,8 @@ class Ranking:
     ) -> Ranking:
         """Put hits (Q, K) into order; whatever has row −1 becomes no hit."""
         scores = np.where(rows == NO_HIT, np.float32(-np.inf), scores)
-        order = np.lexsort((rows, -scores), axis=1)
-        return cls(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1), background)
+        order = np.arange(len(rows))[:, None], np.lexsort((rows, -scores), axis=1)
+        return cls(rows[order], scores[order], background)
 
     def hits(self, query: int) -> Hits:
         """The hits of one query, without the padding."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -232,7 +233,7 @@ class Encoder:
             raise ModelError("A joined encoder takes no map of queries; give its parts such maps.")
         return Encoder(add_query_map(self.stack), self.path, self.own_tokens)
 
-    @property
+    @cached_property
     def dimension(self) -> int:
         """D, the width of a vector."""
         return int(self.stack.get_embedding_dimension() or 0)

@@ -72,12 +72,14 @@ class TermEmbedding(InputModule):
         Returns:
             ``input_ids`` (T,), ``frequencies`` (T,) and ``offsets`` (N + 1,), T counting distinct tokens per row.
         """
+        size = len(self.table)
         rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
-        keys, counts = np.unique(rows * len(self.table) + tokens.ids, return_counts=True)
-        lengths = np.bincount(keys // len(self.table), minlength=len(tokens))
+        keys, counts = np.unique(rows * size + tokens.ids, return_counts=True)
+        rows, ids = np.divmod(keys, size)
+        lengths = np.bincount(rows, minlength=len(tokens))
         factors = 1 + np.log(counts) if self.frequency == "log" else counts
         return {
-            "input_ids": torch.from_numpy(keys % len(self.table)),
+            "input_ids": torch.from_numpy(ids),
             "frequencies": torch.from_numpy(factors.astype(np.float32)),
             "offsets": torch.from_numpy(offsets_of(lengths)),
         }
