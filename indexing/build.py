@@ -38,6 +38,7 @@ from retriever.indexing.manifest import (
     DOCUMENTS,
     MANIFEST,
     POSTINGS,
+    UNFINISHED,
     VECTORS,
     Bm25Record,
     Manifest,
@@ -53,7 +54,6 @@ from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, twice, write
 from retriever.indexing.tuning import check_target, tune_to
 from retriever.indexing.unfinished import (
-    UNFINISHED,
     Digest,
     Piece,
     Unfinished,

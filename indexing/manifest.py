@@ -30,7 +30,7 @@ from retriever.files import write_atomically
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.tuning import Tuning
 
-MANIFEST = "manifest.json"
+MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
 DOCUMENTS, VECTORS, POSTINGS = "documents.sqlite", "vectors.faiss", "postings"
 FORMAT = 2
 DELETED = "deleted-"
@@ -222,6 +222,11 @@ def read_manifest(folder: Path) -> Manifest:
             )
         return Manifest.model_validate(values)
     except OSError as error:
+        if (folder / UNFINISHED).exists():
+            raise IndexFolderError(
+                f"{folder} holds an unfinished build and no index yet: go on with `retriever index build`, the same "
+                "options and --resume."
+            ) from error
         raise IndexFolderError(
             f"{folder} holds no index ({MANIFEST}: {error.strerror}): build one with `retriever index build`."
         ) from error

@@ -20,9 +20,7 @@ from pydantic import BaseModel
 from retriever.data.document import Document
 from retriever.errors import DataError, OutputError
 from retriever.files import write_atomically
-from retriever.indexing.manifest import FileRecord, SegmentRecord
-
-UNFINISHED = "unfinished.json"
+from retriever.indexing.manifest import UNFINISHED, FileRecord, SegmentRecord
 
 
 class Piece(BaseModel):

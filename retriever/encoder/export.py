@@ -151,4 +151,5 @@ def _chunks(part: Part, corpus: Corpus) -> Iterator[list[Document]]:
     with path.open("w", encoding="utf-8") as file:
         while chunk := list(islice(documents, shards.CHUNK)):
             file.writelines(json.dumps(document.id, ensure_ascii=False) + "\n" for document in chunk)
+            file.flush()  # on a full disk, here and not when the generator is thrown away
             yield chunk

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import encoders
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.document import Document
-from retriever.encoder import shards
+from retriever.encoder import export, shards
 from retriever.encoder.export import export_vectors, open_vectors
 from retriever.encoder.shards import Shard
 from retriever.errors import DataError, OutputError
@@ -75,6 +77,15 @@ def test_an_empty_corpus_and_an_early_failure_leave_nothing(tmp_path):
     with pytest.raises(OutputError, match=r"Cannot write .* \(No space left\): make room, then run the same command"):
         export_vectors(Broken(encoder, 0, OSError(28, "No space left")), corpus(), tmp_path / "v")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_ids_that_a_full_disk_does_not_take_are_one_error(tmp_path, monkeypatch):
+    """What a thrown-away generator cannot write would be a traceback beside the error."""
+    monkeypatch.setattr(export, "IDS", "/dev/full")
+    with pytest.raises(OutputError, match="No space left on device"):
+        export_vectors(Broken(encoders.static(), 0, OSError(28, "another")), corpus(), tmp_path / "v")
+    gc.collect()
 
 
 def test_vectors_are_replaced_only_on_demand(tmp_path):

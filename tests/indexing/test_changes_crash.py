@@ -15,7 +15,8 @@ import pytest
 from retriever.data.document import Document
 from retriever.encoder import Encoder
 from retriever.indexing.index import Index
-from retriever.indexing.unfinished import UNFINISHED, read_unfinished
+from retriever.indexing.manifest import UNFINISHED
+from retriever.indexing.unfinished import read_unfinished
 
 FORKS = """
 import os

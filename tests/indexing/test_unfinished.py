@@ -14,7 +14,7 @@ from retriever.data.document import Document
 from retriever.encoder import Encoder
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.indexing.index import Index
-from retriever.indexing.unfinished import UNFINISHED
+from retriever.indexing.manifest import UNFINISHED
 
 MODES = ["hybrid", "dense", "bm25"]
 KILLS = """
@@ -90,6 +90,12 @@ def test_a_build_in_segments_answers_like_one_in_one_piece(encoder, documents, w
         assert index.info()["segments"] == 1
 
 
+def test_a_folder_with_an_unfinished_build_says_how_to_go_on(encoder, documents, tmp_path):
+    folder = interrupted(encoder, documents, tmp_path / "index")
+    with pytest.raises(IndexFolderError, match=r"holds an unfinished build and no index yet: go on with .* --resume"):
+        Index.open(folder)
+
+
 def test_a_build_killed_anywhere_goes_on_to_the_same_bytes(encoder, documents, whole, tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     fields = ("id", "title", "text", "metadata")
@@ -103,7 +109,7 @@ def test_a_build_killed_anywhere_goes_on_to_the_same_bytes(encoder, documents, w
     for kill, folder in places.items():
         if kill != "1":
             assert not (folder / "manifest.json").exists()
-            with pytest.raises(IndexFolderError, match="holds no index"):
+            with pytest.raises(IndexFolderError, match=r"holds (an unfinished build and )?no index"):
                 Index.open(folder)
             counts = []
             Index.build(encoder, documents, folder, segment=50, resume=True, progress=counts.append).close()
