@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
-from retriever.errors import DataError
+from retriever.errors import DataError, OutputError
 from retriever.files import replacing
 from retriever.indexing.build import CHUNK, FEW, write_segment, writing
 from retriever.indexing.dense import DenseIndex
@@ -159,14 +159,20 @@ def configure(folder: Path, **settings: BaseModel) -> None:
 
 
 def _settle(folder: Path, generation: int) -> None:
-    """Join segments at the end that are of similar size."""
+    """Join segments at the end that are of similar size, after an addition; a later one does if this fails."""
     sizes = [segment.documents for segment in read_manifest(folder).segments]
     first = len(sizes) - 1
     while first > 0 and sizes[first - 1] <= RATIO * sum(sizes[first:]):
         first -= 1
-    if first < len(sizes) - 1:
+    if first == len(sizes) - 1:
+        return
+    try:
         with _opened(folder) as view:
             _join(view, view.manifest, first, generation)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Stopped; the documents are in the index, only segments are not joined.") from None
+    except OutputError as error:
+        raise OutputError(f"The documents are in the index, but segments could not be joined: {error}") from error
 
 
 def _join(view: View, manifest: Manifest, first: int, generation: int) -> None:

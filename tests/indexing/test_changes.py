@@ -220,6 +220,22 @@ def test_a_failed_addition_leaves_the_index(index, documents):
     assert len(index) == 120
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("the disk is full")])
+def test_documents_that_are_in_are_told_so_where_joining_fails(index, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(changes, "_join", fail)
+    with pytest.raises(type(error), match=r"[Tt]he documents are in the index"):
+        index.add([Document(f"new-{number}", text="heron") for number in range(100)])
+    assert len(index) == 220
+    assert index.info()["segments"] == 2
+    monkeypatch.undo()
+    index.add([Document(f"more-{number}", text="heron") for number in range(30)])
+    assert len(index) == 250
+    assert index.info()["segments"] == 1
+
+
 def test_a_second_writer_is_refused(index, encoder):
     def second(_):
         with Index.open(index.folder, encoder) as other:
