@@ -97,4 +97,4 @@ def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter)
 def note_truncated(encoder: Encoder, reporter: RichReporter) -> None:
     """Say how many of the texts encoded so far did not fit the model."""
     if cut := encoder.truncated:
-        reporter.note(f"Truncated: {cut:,} of the texts are longer than the {encoder.limit} tokens the model reads.")
+        reporter.note(f"Texts cut to the {encoder.limit} tokens that the model reads: {cut:,}.")

@@ -74,7 +74,7 @@ def test_its_model_is_indexed_searched_and_evaluated_like_any_other(folder, made
 
 def test_truncated_texts_are_counted(folder, made, tmp_path):
     _, err = call("index", "build", folder / "boosted", folder / "notes.jsonl", "--output", tmp_path / "index")
-    assert re.search(r"Truncated: \d+ of the texts are longer than the 30 tokens", err)
+    assert re.search(r"Texts cut to the 30 tokens that the model reads: \d+", err)
 
 
 def test_json_is_one_object(folder, made, tmp_path):

@@ -97,7 +97,7 @@ def test_sets_the_folder_lacks_are_told(folder, tmp_path):
 def test_truncated_texts_are_told(folder, tmp_path):
     encoders.small(max_length=4).save(tmp_path / "short")
     _, err = call(tmp_path / "short", folder / "sts" / "STSBenchmark")
-    assert "of the texts are longer than the 2 tokens the model reads" in err
+    assert "Texts cut to the 2 tokens that the model reads: " in err
 
 
 def test_mistakes_are_one_sentence(folder, tmp_path):
