@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -66,11 +67,12 @@ def training(corpus: Corpus) -> None:
     encoder = build_encoder(settings, corpus, None, Reporter())
     prepared = prepare([corpus], encoder, settings, None, Reporter())
     seconds = {}
-    for kind in ("sparse", "dense"):
-        trainer = Trainer(encoder, prepared, settings, Path())
-        if kind == "dense":
-            trainer.optimizers = [DenseAdam([encoder.stack[0].table], settings.optimizer.lr)]
-        seconds[kind] = best(partial(steps, trainer)) / STEPS
+    with tempfile.TemporaryDirectory() as place:
+        for kind in ("sparse", "dense"):
+            trainer = Trainer(encoder, prepared, settings, Path(place))
+            if kind == "dense":
+                trainer.optimizers = [DenseAdam([encoder.stack[0].table], settings.optimizer.lr)]
+            seconds[kind] = best(partial(steps, trainer)) / STEPS
     pairs = settings.batch.size * 60 / seconds["sparse"]
     ratio = seconds["dense"] / seconds["sparse"]
     print(f"train  sparse  {pairs:>9,.0f} pairs/minute   {ratio:.2f} x dense gradients")
