@@ -29,7 +29,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,7 @@ from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError
 from retriever.indexing.postings import Postings, word_hash
 from retriever.indexing.ranking import Background, Ranking, best, depth
+from retriever.indexing.remembered import remembered
 
 BACKGROUND, SHARPNESS = 1_000, 1.5  # documents of a background; how much its variance is divided by
 SPARSE, OVER = 32, 2  # one score in SPARSE tells which can be among the best; OVER times as many as expected are kept
@@ -67,8 +67,8 @@ class Bm25Index:
         self._count = int(alive.sum())
         mean = lengths[alive].sum(dtype=np.int64) / max(1, self._count) or 1.0  # without any word, none is scored
         self._norms = (k1 * (1 - b + b * lengths / mean)).astype(np.float32)  # (N,)
-        self._holding = lru_cache(MEMORY)(self._count_holding)
-        self._column = lru_cache(COLUMNS)(self._make_column)
+        self._holding = remembered(self._count_holding, MEMORY)
+        self._column = remembered(self._make_column, COLUMNS)
 
     @classmethod
     def build(cls, texts: Iterable[str], *, k1: float = 1.5, b: float = 0.75, stemmer: str = "porter") -> Bm25Index:

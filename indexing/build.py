@@ -33,6 +33,7 @@ from retriever.files import replacing
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.factory import AUTO
+from retriever.indexing.kinds import create, lists
 from retriever.indexing.lock import WRITER, locked
 from retriever.indexing.manifest import (
     DOCUMENTS,
@@ -172,7 +173,7 @@ def write_pieces(
             own = None if vectors is None else vectors[first : first + count]
             if own is not None and len(own) < count:
                 raise _unlike(first + len(own), first + count)
-            factory = "Flat" if place > 0 and count < FEW else options.factory
+            factory = kind_for(options.factory, count, encoder.dimension) if place > 0 else options.factory
             dense = DenseIndex.empty(encoder.dimension, encoder.similarity, factory, count, options.memory)
             write_parts(temporary, encoder, dense, analyzer, options.dtype, progress, own)
             files = records(temporary, name)
@@ -251,6 +252,15 @@ def write_parts(
         Postings.build(map(analyzer, texts_again)).save(folder / POSTINGS)
     finally:
         store.close()
+
+
+def kind_for(factory: str, count: int, dimension: int) -> str:
+    """What a segment of ``count`` vectors that is not the first is made of, of an index with this factory.
+
+    Few vectors are compared one by one: fewer than ``FEW``, or than the lists that a factory string asks for.
+    """
+    wanted = 0 if factory == AUTO else lists(create(factory, dimension))
+    return factory if count >= max(FEW, wanted) else "Flat"
 
 
 def _refuse_twice(added: Path, earlier: Sequence[Path]) -> None:

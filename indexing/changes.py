@@ -2,15 +2,18 @@
 
 1. Added documents become a segment of their own; documents that they replace, and deleted ones, are marked in a file of
    a bit a document. What is written is as large as the change.
-2. A segment of fewer than ``FEW`` documents is searched exactly, whatever the factory of the index is. Others get the
-   kind that the factory says, or that ``auto`` chooses for their size, and are tuned to the recall of the index.
+2. A segment of few documents is searched exactly, whatever the factory of the index is: see
+   :func:`retriever.indexing.build.kind_for`. Others get the kind that the factory says, or that ``auto`` chooses for
+   their size, and are tuned to the recall of the index.
 3. After an addition, segments at the end are joined while the last is at least a quarter as large as the one before
-   it: N documents lie in at most log₄ N segments or so, and each is copied a few times at most.
+   it: N documents lie in at most log₄ N segments or so, and each is copied a few times at most. Where that fails, as on
+   a full disk, the documents are in the index all the same, and a later addition joins the segments.
 4. Joining copies documents, vectors and postings; nothing is encoded again. Deleted documents go.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +24,9 @@ from pydantic import BaseModel
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
-from retriever.errors import DataError, OutputError
+from retriever.errors import DataError, RetrieverError
 from retriever.files import replacing
-from retriever.indexing.build import CHUNK, FEW, write_segment, writing
+from retriever.indexing.build import CHUNK, kind_for, write_segment, writing
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.factory import possible
 from retriever.indexing.manifest import (
@@ -43,6 +46,8 @@ from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, write
 from retriever.indexing.tuning import check_queries, check_target, tune_to
 from retriever.indexing.view import Mask, View
+
+logger = logging.getLogger("retriever.indexing")
 
 RATIO = 4  # a segment is joined with the next one unless it is more than so many times larger
 
@@ -138,17 +143,16 @@ def tune(
         old = view.manifest
         wanted = {"factory": factory or old.factory, "memory": memory or old.memory}
         DenseIndex.empty(old.dimension, old.similarity, factory or "Flat")  # or refuse
-        manifest = old.model_copy(update={**wanted, "recall": None})  # tuned below
+        manifest = old.model_copy(update={**wanted, "recall": recall})
         fit = [(one.factory or old.factory) in _kinds(manifest, one.documents) for one in old.segments]
         if (factory or memory) and not all(fit):
-            _join(view, manifest, 0, generation)
-    with _changing(folder) as (view, generation):
+            _join(view, manifest, 0, generation, queries)
+            return
         segments = [
             record.model_copy(update={"tuning": tune_to(segment.dense, recall, queries)})
-            for record, segment in zip(view.manifest.segments, view.segments, strict=True)
+            for record, segment in zip(old.segments, view.segments, strict=True)
         ]
-        new = {**wanted, "segments": segments, "recall": recall, "generation": generation}
-        publish(folder, view.manifest.model_copy(update=new))
+        publish(folder, manifest.model_copy(update={"segments": segments, "generation": generation}))
 
 
 def configure(folder: Path, **settings: BaseModel) -> None:
@@ -159,7 +163,7 @@ def configure(folder: Path, **settings: BaseModel) -> None:
 
 
 def _settle(folder: Path, generation: int) -> None:
-    """Join segments at the end that are of similar size, after an addition; a later one does if this fails."""
+    """Join segments at the end that are of similar size."""
     sizes = [segment.documents for segment in read_manifest(folder).segments]
     first = len(sizes) - 1
     while first > 0 and sizes[first - 1] <= RATIO * sum(sizes[first:]):
@@ -171,12 +175,17 @@ def _settle(folder: Path, generation: int) -> None:
             _join(view, view.manifest, first, generation)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped; the documents are in the index, only segments are not joined.") from None
-    except OutputError as error:
-        raise OutputError(f"The documents are in the index, but segments could not be joined: {error}") from error
+    except RetrieverError as error:
+        logger.warning("The documents are in the index %s, but its segments could not be joined yet: %s", folder, error)
 
 
-def _join(view: View, manifest: Manifest, first: int, generation: int) -> None:
-    """Replace the segments from ``first`` on by one without deleted documents, as the manifest wants it."""
+def _join(
+    view: View, manifest: Manifest, first: int, generation: int, queries: NDArray[np.float32] | None = None
+) -> None:
+    """Replace the segments from ``first`` on by one without deleted documents, as the manifest wants it.
+
+    It is tuned by the ``queries`` (Q, D), by documents if not given.
+    """
     folder, name = view.folder, generation_name(generation)
     segments, alive = view.segments[first:], view.alive[first:]
     kept, count = manifest.segments[:first], sum(int(mask.sum()) for mask in alive)
@@ -193,20 +202,21 @@ def _join(view: View, manifest: Manifest, first: int, generation: int) -> None:
         dense.save(temporary / VECTORS)
         Postings.merge([segment.postings for segment in segments], alive).save(temporary / POSTINGS)
         files = records(temporary, name)
-        tuning = tune_to(dense, manifest.recall)
+        tuning = tune_to(dense, manifest.recall, queries)
     joined = [*kept, SegmentRecord(name=name, documents=count, factory=dense.factory, tuning=tuning)]
     publish(folder, manifest.changed(generation, joined, manifest.documents, files))
 
 
 def _empty(manifest: Manifest, count: int) -> DenseIndex:
     """The index of a segment of so many vectors."""
-    factory = manifest.factory if count >= FEW else "Flat"
+    factory = kind_for(manifest.factory, count, manifest.dimension)
     return DenseIndex.empty(manifest.dimension, manifest.similarity, factory, count, manifest.memory)
 
 
 def _kinds(manifest: Manifest, count: int) -> set[str]:
     """What :func:`_empty` can turn out to be."""
-    return possible(manifest.factory if count >= FEW else "Flat", count, manifest.dimension, manifest.memory)
+    factory = kind_for(manifest.factory, count, manifest.dimension)
+    return possible(factory, count, manifest.dimension, manifest.memory)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ from retriever.indexing.kinds import (
     told,
 )
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
+from retriever.indexing.remembered import remembered
 from retriever.indexing.small_batches import small_batches
 from retriever.indexing.vector_files import read_vectors, store_path, write_vectors
 from retriever.indexing.vectors import Spread, spectrum, unit
@@ -87,7 +88,7 @@ class DenseIndex:
         self._store: Any = store if inside is None else inside
         self._refined: faiss.IndexRefine | None = None
         self._spread: Spread | None = None
-        self._spending = lru_cache(REMEMBERED)(self._spend)
+        self._spending = remembered(self._spend, REMEMBERED)
         self._chooses: Callable[[NDArray[np.float64]], str] | None = None
         self.similarity, self.factory = similarity, factory
 
@@ -185,7 +186,7 @@ class DenseIndex:
                 raise DataError("A vector holds a value beyond fp16 (65,504): use the factory Flat or HNSW32.")
             (self._store if self._coded else self._index).add(chunk)
         self._spread = self._refined = None
-        self._spending.cache_clear()
+        self._spending = remembered(self._spend, REMEMBERED)
 
     def finish(self) -> None:
         """Learn codes, if the kind needs them and they are not learnt yet, and encode what has been added.

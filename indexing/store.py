@@ -15,7 +15,6 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.indexing.filters import Condition
+from retriever.indexing.remembered import remembered
 
 SCHEMA = """
 CREATE TABLE documents (
@@ -102,7 +102,7 @@ class DocumentStore:
         except sqlite3.Error as error:
             raise self._damaged(error) from error
         weakref.finalize(self, self._connection.close)
-        self._meeting = lru_cache(REMEMBERED)(self._find_meeting)
+        self._meeting = remembered(self._find_meeting, REMEMBERED)
         try:
             self._count = int(self._select("SELECT coalesce(max(row) + 1, 0) FROM documents")[0][0])
         except IndexFolderError:

@@ -63,8 +63,7 @@ def tune(
     if qrels is not None or dry_run:
         raise DataError("--qrels and --dry-run are read with --hybrid only: give that too, or leave them out.")
     from retriever.data.corpus import open_corpus
-    from retriever.indexing.build import FEW
-    from retriever.indexing.factory import AUTO
+    from retriever.indexing.build import kind_for
     from retriever.indexing.index import Index
 
     reporter = RichReporter(quiet or json)
@@ -79,8 +78,8 @@ def tune(
         print_json({"kinds": facts["kinds"], "tuning": found and found.model_dump()})
     elif found is None:
         count = facts["documents"]
-        is_ignored = factory not in (None, AUTO) and count < FEW
-        few = f" Fewer than {FEW:,} are searched exactly, whatever the factory." if is_ignored else ""
+        is_ignored = factory is not None and factory != kind_for(factory, count, facts["dimension"])
+        few = " So few are searched exactly, whatever the factory." if is_ignored else ""
         typer.echo(f"Every search of {index} compares with all {count:,} vectors: nothing is to be tuned.{few}")
     else:
         show_tuning(found, index, facts["kinds"])

@@ -13,7 +13,7 @@ from retriever.cli.tune import parse_size
 from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
 from retriever.errors import DataError
-from retriever.indexing import changes
+from retriever.indexing import build
 
 WORDS = [f"word{number}" for number in range(60)]
 
@@ -46,12 +46,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def index(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(changes, "FEW", 100)
+    monkeypatch.setattr(build, "FEW", 100)
     arguments = ["--factory", "IVF16,PQ8x4fs", "--recall", "0.8"]
-    build = ["index", "build", folder / "model", folder / "notes.jsonl", "-o", tmp_path / "index", *arguments]
-    told, _ = call(*build)
+    command = ["index", "build", folder / "model", folder / "notes.jsonl", "-o", tmp_path / "index", *arguments]
+    told, _ = call(*command)
     assert "IVF16,PQ8x4fs: what recall costs" in told and "of the ten nearest vectors" in told
-    assert call(*build, "--overwrite", "--quiet")[0] == ""
+    assert call(*command, "--overwrite", "--quiet")[0] == ""
     return tmp_path / "index"
 
 
@@ -81,9 +81,9 @@ def test_another_kind_is_made_on_demand(index):
 
 
 def test_a_kind_that_a_small_index_does_not_get_is_told(index, monkeypatch):
-    monkeypatch.setattr(changes, "FEW", 10_000)
+    monkeypatch.setattr(build, "FEW", 10_000)
     out, _ = call("index", "tune", index, "--factory", "HNSW8")
-    assert "nothing is to be tuned. Fewer than 10,000 are searched exactly, whatever the factory." in out
+    assert "nothing is to be tuned. So few are searched exactly, whatever the factory." in out
     assert "Fewer than" not in call("index", "tune", index, "--factory", "auto")[0]
 
 

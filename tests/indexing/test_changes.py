@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import shutil
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from retriever.data.document import Document
 from retriever.encoder import Encoder
 from retriever.errors import DataError, IndexFolderError, OutputError
-from retriever.indexing import changes
+from retriever.indexing import build, changes
 from retriever.indexing.index import Index
 
 MODES = ["hybrid", "dense", "bm25"]
@@ -220,20 +222,47 @@ def test_a_failed_addition_leaves_the_index(index, documents):
     assert len(index) == 120
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("the disk is full")])
-def test_documents_that_are_in_are_told_so_where_joining_fails(index, monkeypatch, error):
+def test_documents_are_in_where_joining_fails(index, monkeypatch, caplog):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(changes, "_join", fail)
-    with pytest.raises(type(error), match=r"[Tt]he documents are in the index"):
-        index.add([Document(f"new-{number}", text="heron") for number in range(100)])
-    assert len(index) == 220
-    assert index.info()["segments"] == 2
+    error = OutputError("the disk is full")
+    assert index.add([Document(f"new-{number}", text="heron") for number in range(60)]) == (60, 0)
+    assert "segments could not be joined yet: the disk is full" in caplog.text
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt, match="the documents are in the index"):
+        index.add([Document(f"more-{number}", text="heron") for number in range(60)])
+    assert (len(index), index.info()["segments"]) == (240, 3)
     monkeypatch.undo()
-    index.add([Document(f"more-{number}", text="heron") for number in range(30)])
-    assert len(index) == 250
-    assert index.info()["segments"] == 1
+    index.add([Document(f"last-{number}", text="heron") for number in range(30)])
+    assert (len(index), index.info()["segments"]) == (270, 1)
+
+
+def test_segments_too_small_for_the_factory_are_joined_all_the_same(encoder, documents, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "FEW", 20)
+    with Index.build(encoder, documents[:100], tmp_path / "index", factory="IVF64,Flat", segment=70) as index:
+        assert index.info()["kinds"] == ["Flat", "IVF64,Flat"]
+        for number in range(6):
+            index.add([Document(f"new-{number}-{one}", text="heron") for one in range(8)])
+        assert (len(index), index.info()["segments"]) == (148, 2)
+        index.compact()
+        assert (len(index), index.info()["kinds"]) == (148, ["IVF64,Flat"])
+
+
+def test_the_states_before_are_closed_with_their_last_reference(index):
+    gc.disable()
+    try:
+        for number in range(3):
+            index.search("heron and quill", filters=["number>=0"])
+            before = weakref.ref(index._current())
+            parts = [weakref.ref(part) for part in (before().bm25, before().segments[-1].store)]
+            index.add([Document(f"doc-{number}", text="heron")])
+            index.search("heron")
+            assert before() is None
+            assert parts[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_second_writer_is_refused(index, encoder):

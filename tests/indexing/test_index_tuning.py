@@ -6,7 +6,7 @@ import pytest
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing import changes, factory
+from retriever.indexing import build, changes, factory
 from retriever.indexing.index import Index
 from retriever.indexing.kinds import SearchSettings
 
@@ -17,7 +17,7 @@ CODES = "IVF8,PQ16x4fs"
 def small(monkeypatch):
     """Limits at which a hundred documents count as many."""
     monkeypatch.setattr(factory, "EXACT", 60 * 32)
-    monkeypatch.setattr(changes, "FEW", 50)
+    monkeypatch.setattr(build, "FEW", 50)
 
 
 def test_a_small_corpus_stays_exact(encoder, documents, tmp_path):
