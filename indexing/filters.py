@@ -1,8 +1,10 @@
 """Filters: conditions on the metadata of documents, such as ``year>=2020`` or ``lang=en,de``.
 
 1. A condition is a field, one of ``= != < <= > >=``, and a value. ``=`` takes several values between commas, of which
-   one must hold. A document must meet all conditions; one without the field meets none.
-2. A value that is a number compares with numbers, any other with texts; ``true`` and ``false`` are the numbers 1 and 0.
+   one must hold. A document must meet all conditions; one without the field meets none, nor does a list or an object.
+2. A value that is written as JSON writes a number compares with numbers: whole ones exactly, ``true`` and ``false`` as
+   1 and 0. Under ``=`` and ``!=`` it compares with texts, too, as it is written. Any other value compares with texts,
+   also one in double quotes, which may hold commas.
 3. SQLite finds the documents. What is found is scored as without a filter.
 """
 
@@ -13,8 +15,11 @@ from dataclasses import dataclass
 
 from retriever.errors import DataError
 
-_FORM = re.compile(r"\s*(?P<field>[^=!<>]+?)\s*(?P<operator><=|>=|!=|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
-_KINDS = {float: "IN ('integer', 'real', 'true', 'false')", str: "= 'text'"}  # JSON types of SQLite
+_FORM = re.compile(r"\s*(?P<field>[^=!<>]+?)\s*(?P<operator><=|>=|!=|=|<|>)\s*(?P<values>(?![=!<>]).*?)\s*", re.DOTALL)
+_VALUE = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>[^,]*?))\s*(?P<more>,|$)', re.DOTALL)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<part>\.[0-9]+)?(?P<power>[eE][-+]?[0-9]+)?", re.ASCII)
+_NUMBERS, _TEXTS = "IN ('integer', 'real', 'true', 'false')", "= 'text'"  # JSON types of SQLite
+_WHOLE = 2**63  # whole numbers below are kept exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Condition:
 
     field: str
     operator: str
-    values: tuple[str | float, ...]
+    values: tuple[str | int | float, ...]
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -33,24 +38,40 @@ class Condition:
             DataError: It has no operator, field or value, or several values where one belongs.
         """
         match = _FORM.fullmatch(text)
-        values = [part.strip() for part in match["value"].split(",")] if match else []
+        values = _values(match["values"]) if match else []
         if match is None or not all(values) or (len(values) > 1 and match["operator"] != "="):
             raise DataError(
                 f"The filter {text!r} is no condition: write a field, one of = != < <= > >=, and a value: year>=2020."
             )
-        return cls(match["field"], match["operator"], tuple(map(_value, values)))
+        meanings = [_meanings(*value, match["operator"]) for value in values if value]
+        return cls(match["field"], match["operator"], tuple(one for meaning in meanings for one in meaning))
 
-    def sql(self) -> tuple[str, list[str | float]]:
+    def sql(self) -> tuple[str, list[str | int | float]]:
         """A clause over the metadata of a document, and the values of its placeholders."""
-        tests = [f"(type {_KINDS[type(value)]} AND atom {self.operator} ?)" for value in self.values]
+        kinds = [_TEXTS if isinstance(value, str) else _NUMBERS for value in self.values]
+        tests = [f"(type {kind} AND atom {self.operator} ?)" for kind in kinds]
         clause = f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND ({' OR '.join(tests)}))"
         return clause, [self.field, *self.values]
 
 
-def _value(text: str) -> str | float:
-    if text in ("true", "false"):
-        return float(text == "true")
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _values(text: str) -> list[tuple[str, bool] | None]:
+    """What stands between commas, and whether in quotes; None where nothing does."""
+    values: list[tuple[str, bool] | None] = []
+    place, more = 0, ","
+    while more and (match := _VALUE.match(text, place)):
+        quoted, plain, more = match.groups()
+        values.append((quoted.replace('""', '"'), True) if quoted is not None else (plain, False) if plain else None)
+        place = match.end()
+    return values
+
+
+def _meanings(text: str, is_quoted: bool, operator: str) -> list[str | int | float]:
+    """What a value compares with; see the module's header."""
+    word = {"true": 1, "false": 0}.get(text)
+    match = _NUMBER.fullmatch(text)
+    if is_quoted or (word is None and match is None):
+        return [text]
+    number: int | float = float(text) if word is None else word
+    if match and not match["part"] and not match["power"] and len(text) < 20 and abs(int(text)) < _WHOLE:
+        number = int(text)
+    return [number, text] if operator in ("=", "!=") else [number]

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 from collections.abc import Callable, Sequence
 
@@ -32,16 +31,14 @@ def expression(conditions: Sequence[Condition]) -> str | None:
     return " and ".join(tests) or None
 
 
-def _test(name: str, sign: str, value: str | float) -> str:
+def _test(name: str, sign: str, value: str | int | float) -> str:
     """One comparison. Numbers compare with numbers alone, texts with texts; ``!=`` needs the field."""
     field = f"metadata[{json.dumps(name, ensure_ascii=False)}]"
-    if isinstance(value, float) and math.isnan(value):
-        return "row < 0"
     told = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(max(min(value, LARGEST), -LARGEST))
     if sign == "!=":
         tests = [f"{field} < {told}", f"{field} > {told}"]
     else:
         tests = [f"{field} {'==' if sign == '=' else sign} {told}"]
-    if isinstance(value, float):  # true and false are the numbers 1 and 0
+    if not isinstance(value, str):  # true and false are the numbers 1 and 0
         tests += [f"{field} == {word}" for word, one in (("true", 1), ("false", 0)) if COMPARE[sign](one, value)]
     return f"({' or '.join(tests)})"

@@ -123,13 +123,16 @@ def add(
 ) -> None:
     """Add documents; one whose id is there already replaces the old one. `add` and `update` are the same.
 
+    Unlike a build, it drops no document because another one has the same text.
+
     retriever index add index more.jsonl
     """
     from retriever.indexing.index import Index
 
     options.use_threads(threads)
     reporter = RichReporter(quiet or json)
-    corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
+    fields = text_field, title_field, id_field
+    corpus = options.read_corpus(data, *fields, skip_bad_lines, split, streaming, deduplicate=False)
     with Index.open(index, model) as opened:
         with reporter.stage("index") as advance:
             added, replaced = opened.add(corpus, dtype=dtype, progress=advance)

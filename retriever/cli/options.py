@@ -61,6 +61,8 @@ def read_corpus(
     skip_bad_lines: bool,
     split: str = "train",
     streaming: bool = False,
+    *,
+    deduplicate: bool = True,
 ) -> Corpus:
     """Open a corpus with the options of the command line."""
     from retriever.data.corpus import open_corpus
@@ -71,6 +73,7 @@ def read_corpus(
         title_field=title_field,
         id_field=id_field,
         skip_bad_lines=skip_bad_lines,
+        deduplicate=deduplicate,
         split=split,
         streaming=streaming,
     )
@@ -86,12 +89,16 @@ def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter)
     """Say what reading a corpus dropped, and how many of its texts did not fit the model."""
     counts = corpus.report
     if counts is not None:
-        dropped = {"duplicates": counts.duplicates, "bad lines": counts.bad_lines, "empty documents": counts.empty}
-        parts = [f"{count:,} {name}" for name, count in dropped.items() if count]
-        held = f"{counts.documents:,} document" + "s" * (counts.documents != 1)
+        dropped = {"duplicate": counts.duplicates, "bad line": counts.bad_lines, "empty document": counts.empty}
+        parts = [_counted(count, name) for name, count in dropped.items() if count]
+        held = _counted(counts.documents, "document")
         reporter.note(f"{corpus.name}: {held}" + (f"; {', '.join(parts)}." if parts else "."))
     if encoder is not None:
         note_truncated(encoder, reporter)
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count:,} {name}" + "s" * (count != 1)
 
 
 def note_truncated(encoder: Encoder, reporter: RichReporter) -> None:

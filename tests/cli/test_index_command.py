@@ -50,6 +50,13 @@ def test_documents_are_added_and_replaced(folder, command):
     assert out.split() == ["added", "0", "replaced", "2", "documents", "4"]
 
 
+def test_an_addition_takes_documents_with_equal_texts(folder):
+    """Otherwise a document that is changed into the text of another one would stay as it was."""
+    more = write(folder / "more.jsonl", {"a": "delta grove", "b": "delta grove"})
+    assert json.loads(call("index", "update", folder / "index", more, "--json")[0])["replaced"] == 2
+    assert {"a", "b"} <= set(found(folder, "delta grove"))
+
+
 def test_documents_are_deleted_and_the_missing_are_told(folder):
     out, _ = call("index", "delete", folder / "index", "a", "--json")
     assert json.loads(out) == {"deleted": 1, "missing": [], "documents": 2}

@@ -29,6 +29,10 @@ from retriever.indexing.index import Index
 encoder = Encoder.load(sys.argv[1])
 
 
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # whole lines, whoever else writes into the pipe
+
+
 def texts(index):
     return {document.id: document.text for chunk in index._current().chunks(1000) for document in chunk}
 
@@ -51,7 +55,7 @@ def change(folder, rng, name):
             new, gone = {"kept": before["kept"], "other": "amber"}, list(before)
         after = {name: text for name, text in before.items() if name not in gone} | new
         documents = [Document(name, text=text) for name, text in new.items()]
-        print("try", mark(before), mark(after), flush=True)
+        say("try", mark(before), mark(after))
         if kind == "build":
             Index.build(encoder, documents, folder, overwrite=True).close()
         elif documents:
@@ -60,7 +64,7 @@ def change(folder, rng, name):
             index.delete(gone)
         else:
             index.compact()
-        print("done", flush=True)
+        say("done")
 
 
 for line in sys.stdin:
@@ -70,11 +74,11 @@ for line in sys.stdin:
         rng = random.Random(int(seed))
         for step in range(10_000):
             change(folder, rng, f"{seed}-{step}")
-    print("child", child, flush=True)
+    say("child", child)
     os.waitpid(child, 0)
     with Index.open(folder, encoder) as index:
         index.verify()
-        print("left", mark(texts(index)), len(texts(index)) == len(index), flush=True)
+        say("left", mark(texts(index)), len(texts(index)) == len(index))
 """
 
 

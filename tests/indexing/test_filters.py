@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import pytest
@@ -37,12 +38,15 @@ def everything(index):
 
 def meets(document, field, sign, value):
     own = document.metadata.get(field)
-    same = isinstance(own, (int, float)) if isinstance(value, (int, float)) else isinstance(own, str)
-    return same and OPERATORS[sign](own, value)
+    if isinstance(own, str) and (isinstance(value, str) or sign in ("=", "!=")):
+        return OPERATORS[sign](own, str(value))
+    return isinstance(own, (int, float)) and isinstance(value, (int, float)) and OPERATORS[sign](own, value)
 
 
 @pytest.mark.parametrize("sign", OPERATORS)
-@pytest.mark.parametrize(("field", "value"), [("year", 2001), ("year", 2001.5), ("lang", "en"), ("lang", "eo")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("year", 2001), ("year", 2001.5), ("lang", "en"), ("lang", "eo"), ("lang", 2001)]
+)
 def test_filters_hold_what_python_holds(index, field, sign, value):
     expected = [document.id for document in everything(index) if meets(document, field, sign, value)]
     found = index.search("amber", 200, "dense", filters=[f"{field}{sign}{value}"])
@@ -103,16 +107,59 @@ def test_without_metadata_there_is_nothing_to_filter_by(encoder, tmp_path):
         index.search("amber", filters=["year=1"])
 
 
-@pytest.mark.parametrize("text", ["", "year", "=3", "year=", "year>1,2", "lang=en,,de", "year!<3 ", ">=", "a=b,"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "year",
+        "=3",
+        "year=",
+        "year>1,2",
+        "lang=en,,de",
+        "year!<3 ",
+        ">=",
+        "a=b,",
+        "year==2020",
+        "lang<>en",
+        "n=>5",
+    ],
+)
 def test_what_is_no_condition_is_told(index, text):
     with pytest.raises(DataError, match="is no condition: write a field"):
         index.search("amber", filters=[text])
 
 
 def test_the_parts_of_a_condition():
-    assert Condition.parse(" year >= 2020 ") == Condition("year", ">=", (2020.0,))
-    assert Condition.parse("lang=en, 1e3,true") == Condition("lang", "=", ("en", 1000.0, 1.0))
+    assert Condition.parse(" year >= 2020 ") == Condition("year", ">=", (2020,))
+    assert Condition.parse("lang=en, 1e3,true") == Condition("lang", "=", ("en", 1000.0, "1e3", 1, "true"))
     assert Condition.parse("url!=http://a=b") == Condition("url", "!=", ("http://a=b",))
+    assert Condition.parse('by= "Smith, John" ,"7", 5" disk,"a ""b"""').values == (
+        "Smith, John",
+        "7",
+        '5" disk',
+        'a "b"',
+    )
+    for text in ("007", "nan", "1_000", "inf", "+5", "0x1", "٣", ".5"):
+        assert Condition.parse(f"x={text}").values == (text,)
+    assert Condition.parse(f"x>{'9' * 5000}").values == (math.inf,)
+
+
+def test_numbers_are_compared_exactly_and_texts_as_they_are_written(encoder, tmp_path):
+    metas = {"a": {"n": 2**53 + 1, "zip": "02139"}, "b": {"n": 2**53, "zip": "7"}, "c": {"n": 7, "zip": 7}}
+    corpus = [Document(name, text="amber", metadata=meta) for name, meta in metas.items()]
+    with Index.build(encoder, corpus, tmp_path / "index") as index:
+        for text, expected in {
+            f"n={2**53 + 1}": "a",
+            f"n>{2**53}": "a",
+            f"n!={2**53}": "ac",
+            "zip=02139": "a",
+            "zip!=02139": "b",
+            "zip=7": "bc",
+            'zip="7"': "b",
+            "zip!=7": "a",
+            "zip>6": "c",
+        }.items():
+            assert "".join(sorted(hit.id for hit in index.search("amber", filters=[text]))) == expected, text
 
 
 @pytest.mark.parametrize("text", ["x'); DROP TABLE documents; --=1", 'a"b=1', "a]b=1", "$.x=1", "ß=ü"])
