@@ -62,6 +62,7 @@ from retriever.indexing.unfinished import (
     refuse_unfinished,
     skip,
     unlike_corpus,
+    vectors_digest,
 )
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ def write_pieces(
     place = -1
     for place, part in enumerate(_parts(documents, options.segment)):
         if place < done:
-            skip(folder, build.pieces[place], part)
+            first = sum(piece.segment.documents for piece in build.pieces[:place])
+            count = build.pieces[place].segment.documents
+            skip(folder, build.pieces[place], part, None if vectors is None else vectors[first : first + count])
             continue
         name, digest, first = generation_name(generation + place - done), Digest(), build.documents
         earlier = [folder / piece.segment.name / DOCUMENTS for piece in build.pieces]
@@ -179,7 +182,8 @@ def write_pieces(
             files = records(temporary, name)
             tuning = tune_to(dense, options.recall)
         segment = SegmentRecord(name=name, documents=count, factory=dense.factory, tuning=tuning)
-        build.pieces.append(Piece(segment=segment, digest=digest.hexdigest(), files=files))
+        given = vectors_digest(own)
+        build.pieces.append(Piece(segment=segment, digest=digest.hexdigest(), vectors=given, files=files))
         build.save(folder)
     if vectors is not None and len(vectors) != build.documents:
         raise _unlike(len(vectors), build.documents)

@@ -141,9 +141,9 @@ def tune(
         check_queries(queries)
     with _changing(folder) as (view, generation):
         old = view.manifest
-        wanted = {"factory": factory or old.factory, "memory": memory or old.memory}
-        DenseIndex.empty(old.dimension, old.similarity, factory or "Flat")  # or refuse
-        manifest = old.model_copy(update={**wanted, "recall": recall})
+        wanted = factory or old.factory, memory or old.memory
+        DenseIndex.empty(old.dimension, old.similarity, wanted[0], old.documents, wanted[1])  # or refuse
+        manifest = old.model_copy(update={"factory": wanted[0], "memory": wanted[1], "recall": recall})
         fit = [(one.factory or old.factory) in _kinds(manifest, one.documents) for one in old.segments]
         if (factory or memory) and not all(fit):
             _join(view, manifest, 0, generation, queries)

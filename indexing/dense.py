@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.alive import compare, only
+from retriever.indexing.damage import mend
 from retriever.indexing.factory import AUTO, choose
 from retriever.indexing.kinds import (
     SHALLOWEST,
@@ -153,7 +154,7 @@ class DenseIndex:
         store = None if store_inside(index) is not None else read_vectors(store_path(path))
         if store is not None and (store.ntotal, store.d) != (index.ntotal, index.d):
             raise IndexFolderError(
-                f"{path} and {store_path(path)} do not fit together: mend the index with `index verify --repair`."
+                f"{path} and {store_path(path)} do not fit together: {mend(Path(path).parent.parent)}."
             )
         return cls(index, similarity, store)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
+from retriever.errors import DataError
 from retriever.indexing import changes
 from retriever.indexing.backend import address, is_milvus, writer
 from retriever.indexing.build import RECALL, SEGMENT, BuildOptions, build_folder
@@ -155,8 +156,11 @@ class Index(IndexReader):
             The ids that are not there; all others are deleted.
 
         Raises:
+            DataError: A text is given instead of a list.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
+        if isinstance(ids, str):
+            raise DataError(f"The ids to delete are the text {ids!r}: give a list of ids.")
         return writer(self.folder).delete(self.folder, ids)
 
     def compact(self) -> None:

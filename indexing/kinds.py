@@ -59,19 +59,22 @@ def create(factory: str, dimension: int) -> faiss.Index:
     Raises:
         IndexFolderError: The string is unknown, does not fit the dimension, or brings a wrapper that we have ourselves.
     """
+    unknown = IndexFolderError(
+        f"FAISS makes no index {factory!r} of dimension {dimension} by inner product: choose Flat, HNSW32 or "
+        "another of its factory strings."
+    )
     try:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise IndexFolderError(
-            f"FAISS makes no index {factory!r} of dimension {dimension} by inner product: choose Flat, HNSW32 or "
-            "another of its factory strings."
-        ) from error
+        raise unknown from error
+    inner = unwrapped(index)
+    if inner.metric_type != faiss.METRIC_INNER_PRODUCT or (isinstance(inner, faiss.IndexIVF) and not inner.nlist):
+        raise unknown
     if isinstance(index, (faiss.IndexRefine, faiss.IndexIDMap)):
         raise IndexFolderError(
             f"The factory {factory!r} re-ranks or numbers its vectors, which is done for every kind here: leave out "
             "Refine and IDMap."
         )
-    inner = unwrapped(index)
     if isinstance(inner, faiss.IndexHNSW):
         inner.hnsw.efConstruction = EF_CONSTRUCTION
     for part in (inner, getattr(inner, "pq", None)):
@@ -116,21 +119,28 @@ def learn(index: faiss.Index, store: faiss.Index) -> None:
     """
     wanted = max(TRAINING, PER_LIST * lists(index))
     sample = store.reconstruct_batch(evenly(store.ntotal, wanted))
+    too_few = IndexFolderError(
+        f"{store.ntotal:,} vectors are too few to learn this kind of index from: choose Flat, or fewer lists."
+    )
+    if len(sample) < index.d and any(isinstance(turn, faiss.OPQMatrix) for turn in turns(index)):
+        raise too_few  # FAISS would break off the process
     try:
         if isinstance(index, faiss.IndexPreTransform):
             _turn(index, sample)
         index.train(sample)
     except RuntimeError as error:
-        raise IndexFolderError(
-            f"{store.ntotal:,} vectors are too few to learn this kind of index from: choose Flat, or fewer lists."
-        ) from error
+        raise too_few from error
+
+
+def turns(index: faiss.Index) -> list[faiss.VectorTransform]:
+    """The transformations of vectors that come first."""
+    chain: Any = index.chain if isinstance(index, faiss.IndexPreTransform) else None  # FAISS's hints call it a list
+    return [] if chain is None else [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
 
 
 def _turn(index: faiss.IndexPreTransform, sample: NDArray[np.float32]) -> None:
     """Learn the transformations of vectors that come first, but take no mean off: that would change inner products."""
-    chain: Any = index.chain  # a C++ vector, which FAISS's type hints take for a list
-    for place in range(chain.size()):
-        turn = faiss.downcast_VectorTransform(chain.at(place))
+    for turn in turns(index):
         if not isinstance(turn, faiss.PCAMatrix):
             return
         turn.train(sample)

@@ -27,7 +27,9 @@ from pydantic import BaseModel, Field
 
 from retriever.errors import IndexFolderError
 from retriever.files import write_atomically
+from retriever.indexing.damage import mend, too_many_open
 from retriever.indexing.hybrid import Fusion
+from retriever.indexing.postings import FILES
 from retriever.indexing.tuning import Tuning
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
@@ -169,6 +171,19 @@ class Manifest(BaseModel):
             if path.startswith(f"{segment.name}/") and not Path(path).name.startswith(DELETED)
         }
 
+    def misnamed(self) -> str | None:
+        """The first file that a segment lacks or that belongs to none, as the end of a sentence; None without any."""
+        if self.milvus is not None:
+            return None
+        needed = [DOCUMENTS, VECTORS, *(f"{POSTINGS}/{file}" for file in FILES.values())]
+        rest = set(self.files)
+        for segment in self.segments:
+            own = {f"{segment.name}/{path}" for path in needed} | ({segment.deleted} if segment.deleted else set())
+            if missing := own - self.files.keys():
+                return f"does not tell of {min(missing)}"
+            rest -= own | self.files_of(segment).keys()
+        return f"tells of {min(rest)}, which belongs to no documents" if rest else None
+
     def changed(
         self, generation: int, segments: list[SegmentRecord], documents: int, files: dict[str, FileRecord]
     ) -> Manifest:
@@ -198,16 +213,12 @@ class Manifest(BaseModel):
                 )
 
 
-def mend(folder: Path) -> str:
-    """What to do about a damaged index, as the end of a sentence."""
-    return f"mend the index with `retriever index verify {folder} --repair`"
-
-
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an index folder.
 
     Raises:
         IndexFolderError: The folder holds no index, one of a newer release, or the manifest is damaged.
+        OSError: Too many files are open.
     """
     path = folder / MANIFEST
     try:
@@ -220,8 +231,10 @@ def read_manifest(folder: Path) -> Manifest:
             raise IndexFolderError(
                 f"The index {folder} has format 1 of an earlier release: run `retriever index migrate {folder}`."
             )
-        return Manifest.model_validate(values)
+        manifest = Manifest.model_validate(values)
     except OSError as error:
+        if too_many_open(error):
+            raise
         if (folder / UNFINISHED).exists():
             raise IndexFolderError(
                 f"{folder} holds an unfinished build and no index yet: go on with `retriever index build`, the same "
@@ -232,6 +245,9 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except ValueError as error:  # no JSON, or JSON of another shape
         raise IndexFolderError(f"The manifest {path} is damaged: build the index again.") from error
+    if what := manifest.misnamed():
+        raise IndexFolderError(f"The manifest {path} is damaged (it {what}): build the index again.")
+    return manifest
 
 
 def publish(folder: Path, manifest: Manifest) -> None:

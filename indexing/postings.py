@@ -22,14 +22,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import IndexFolderError
+from retriever.indexing.damage import mend, too_many_open
 
 _HEADERS = threading.Lock()  # Python 3.11 parses the header of a .npy file wrongly if two threads do so at once
 
 
 def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """Read a ``.npy`` file, or map it; threads may do so at once."""
-    with _HEADERS:
-        array: NDArray[Any] = np.load(path, mmap_mode, allow_pickle=False)
+    """Read a ``.npy`` file, or map it; threads may do so at once.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It holds no array.
+    """
+    try:
+        with _HEADERS:
+            array: NDArray[Any] = np.load(path, mmap_mode, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # the header is read as Python source, which fails in as many ways
+        raise ValueError("not a readable array") from error
+    if not isinstance(array, np.ndarray):  # an archive of arrays
+        raise ValueError("not a readable array")
     return np.asarray(array)  # slices of a plain array of the same memory are made ten times as fast
 
 
@@ -108,29 +121,31 @@ class Postings:
 
     @classmethod
     def open(cls, folder: str | Path) -> Postings:
-        """Map saved postings from disk, so that processes share them.
+        """Map the saved postings of a segment from disk, so that processes share them.
 
         Raises:
             IndexFolderError: The folder is missing or damaged.
+            OSError: Too many files are open.
         """
         try:
-            arrays = {name: read_array(_file(folder, name), "r") for name in _NAMES}
+            arrays = {name: read_array(Path(folder) / file, "r") for name, file in FILES.items()}
             postings = cls(**arrays)
             sizes = len(postings.starts) - 1, int(postings.starts[-1]), len(postings.counts)
             if sizes != (len(postings.words), len(postings.rows), len(postings.rows)):
                 raise ValueError("the files do not fit together")
-        except (OSError, EOFError, ValueError, IndexError) as error:
+        except (OSError, ValueError, TypeError, IndexError) as error:
+            if too_many_open(error):
+                raise
             raise IndexFolderError(
-                f"The postings in {folder} are missing or damaged ({error}): "
-                "mend the index with `index verify --repair`."
+                f"The postings in {folder} are missing or damaged ({error}): {mend(Path(folder).parent.parent)}."
             ) from error
         return postings
 
     def save(self, folder: str | Path) -> None:
         """Write one ``.npy`` file for each attribute into a folder, which is made."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for name in _NAMES:
-            np.save(_file(folder, name), getattr(self, name))
+        for name, file in FILES.items():
+            np.save(Path(folder) / file, getattr(self, name))
 
     def find(self, word: int) -> slice:
         """Where the postings of a word's hash are; an empty slice if no document holds it."""
@@ -153,8 +168,5 @@ class Postings:
         )
 
 
-_NAMES = [field.name for field in fields(Postings)]
-
-
-def _file(folder: str | Path, name: str) -> Path:
-    return Path(folder) / f"{name}.npy"
+FILES = {field.name: f"{field.name}.npy" for field in fields(Postings)}
+"""The file of each attribute."""

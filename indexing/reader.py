@@ -102,9 +102,11 @@ class IndexReader:
         settings: SearchSettings | None = None,
         *,
         explain: bool = False,
+        offset: int = 0,
     ) -> list[Hit]:
         """The best documents for a query; see :meth:`search_batch`."""
-        return self.search_batch([query], k, mode, fusion, filters, weight, settings, explain=explain)[0]
+        options = mode, fusion, filters, weight, settings
+        return self.search_batch([query], k, *options, explain=explain, offset=offset)[0]
 
     def search_batch(
         self,
@@ -117,6 +119,7 @@ class IndexReader:
         settings: SearchSettings | None = None,
         *,
         explain: bool = False,
+        offset: int = 0,
     ) -> list[list[Hit]]:
         """The best documents for each of several queries, cheaper than one search after the other.
 
@@ -132,19 +135,22 @@ class IndexReader:
                 index was tuned to, or half; where another fusion than the tuned one is asked for, half.
             settings: What a search by vectors may spend; what the index was tuned to if not given.
             explain: Let each hit tell, in ``parts``, its score and rank among the vectors and among the words.
+            offset: Hits to skip before them. Of ``hybrid``, pages of one ``k`` follow each other without a gap within
+                the candidates that are fused for the first; see :func:`retriever.indexing.searching.candidates`.
 
         Returns:
-            For each query its hits, best first.
+            For each query its hits, best first, with ranks from ``offset`` + 1 on.
 
         Raises:
-            DataError: A query is blank, ``k`` is below 1, the mode, the fusion or the field of a filter is unknown, a
-                filter is no condition, or the weight is not between 0 and 1.
+            DataError: A query is blank, ``k`` is below 1 or ``offset`` below 0, the mode, the fusion or the field of a
+                filter is unknown, a filter is no condition, or the weight is not between 0 and 1.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
         view, model = self._state()
         allowed = view.matching([Condition.parse(text) for text in filters])
-        found = search_sides(view, model.encode, queries, k, mode, allowed, settings, background=mode == "hybrid")
-        return hits(view, join_sides(view, found, k, fusion, weight), found if explain else None)
+        options = mode, allowed, settings, mode == "hybrid", offset
+        found = search_sides(view, model.encode, queries, k, *options)
+        return hits(view, join_sides(view, found, offset + k, fusion, weight), found if explain else None, offset)
 
     def rank(
         self,

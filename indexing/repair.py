@@ -74,11 +74,15 @@ def repair(folder: Path, encoder: Open, sample: int = 0) -> Repaired:
         mended, lost = list[list[Fault]](), list[Fault]()
         for segment in manifest.segments:
             own = [fault for fault in faults if fault.segment == segment.name]
-            parts = {fault.part for fault in own}
-            if not parts or "documents" in parts or ("deleted" in parts and masks is None):
-                lost += own
+            beyond = [fault for fault in own if fault.part == "deleted" and masks is None]
+            if any(fault.part == "documents" for fault in own):
+                beyond = own
+            lost += beyond
+            own = [fault for fault in own if fault not in beyond]
+            if not own:
                 segments.append(segment)
                 continue
+            parts = {fault.part for fault in own}
             name = generation_name(generation + len(mended))
             with replacing(folder / name) as temporary:
                 mask = masks[segment.name] if masks is not None and "deleted" in parts else None

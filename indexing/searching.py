@@ -2,8 +2,10 @@
 
 1. ``dense`` encodes the query and looks for the nearest vectors; ``bm25`` looks for its words and needs no model;
    ``hybrid`` takes the best candidates of both, ten for each hit wanted, and fuses them.
-2. A fusion and a weight that are not asked for are those that the index was tuned to.
-3. The documents of the rows found are read, all queries together.
+2. Hits can be skipped. Pages of one size are cut from one fused order as long as they lie within the candidates of the
+   first page; deeper ones are cut from a deeper order.
+3. A fusion and a weight that are not asked for are those that the index was tuned to.
+4. The documents of the rows found are read, all queries together.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ def search_sides(
     allowed: Allowed = None,
     settings: SearchSettings | None = None,
     background: bool = True,
+    offset: int = 0,
 ) -> dict[Side, Ranking]:
     """Search by vectors, by words, or by both; see :meth:`retriever.indexing.index.Index.search_batch`.
 
@@ -76,26 +79,35 @@ def search_sides(
         allowed: Which documents may be hits, as the view tells it; all that are alive if not given.
         settings: What the search by vectors may spend, where FAISS does it.
         background: Whether the vectors tell how they score all documents, which fusions want to know.
+        offset: Hits to skip before them.
 
     Returns:
-        The hits of each side, Q rankings as deep as ``k``; in ``hybrid`` as deep as what a fusion looks at.
+        The hits of each side, those to skip included: Q rankings as deep as both together; in ``hybrid`` as deep as
+        what a fusion looks at.
     """
     if not all(query.strip() for query in queries):
         raise DataError("The query is empty: give at least one word to search for.")
     if mode not in get_args(Mode):
         raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
+    if offset < 0:
+        raise DataError(f"offset is {offset}: give the number of hits to skip, 0 or more.")
+    deepest = offset + depth(k, k)
     if mode == "bm25":
-        return {"bm25": view.bm25.search(queries, k, allowed)}
+        return {"bm25": view.bm25.search(queries, deepest, allowed)}
     if mode == "dense":
-        return {"dense": view.dense(encode(queries), k, allowed, settings, background=background)}
-    width = candidates(k)
+        return {"dense": view.dense(encode(queries), deepest, allowed, settings, background=background)}
+    width = candidates(k, offset)
     dense = view.dense(encode(queries), width, allowed, settings, background=background, surely=k)
     return {"dense": dense, "bm25": view.bm25.search(queries, width, allowed)}
 
 
-def candidates(k: int) -> int:
-    """How many hits of each side a fusion looks at for ``k`` hits."""
-    return max(k, min(max(CANDIDATES * k, LEAST), MOST))
+def candidates(k: int, offset: int = 0) -> int:
+    """How many hits of each side a fusion looks at for ``k`` hits behind ``offset`` others.
+
+    It is the same for all pages of ``k`` hits within it, and for all deeper ones within ``MOST``.
+    """
+    width = max(k, min(max(CANDIDATES * k, LEAST), MOST))
+    return width if offset + k <= width else max(offset + k, MOST)
 
 
 def join_sides(
@@ -123,14 +135,27 @@ def join_sides(
     return fuse([found["dense"], found["bm25"]], width, method=method, weights=shares(weight))
 
 
-def hits(view: State, ranking: Ranking, found: Mapping[Side, Ranking] | None = None) -> list[list[Hit]]:
-    """The documents of a ranking, for each of its queries, and what the sides found say about them, if given."""
-    rows = np.unique(ranking.rows[ranking.rows != NO_HIT])
+def hits(
+    view: State, ranking: Ranking, found: Mapping[Side, Ranking] | None = None, offset: int = 0
+) -> list[list[Hit]]:
+    """The documents of a ranking, for each of its queries, behind the first ``offset``.
+
+    Args:
+        view: What was searched.
+        ranking: Q rankings.
+        found: What the sides of the search say about the hits, if that is wanted.
+        offset: Hits to skip; the others keep their ranks.
+    """
+    kept = Ranking(ranking.rows[:, offset:], ranking.scores[:, offset:])
+    rows = np.unique(kept.rows[kept.rows != NO_HIT])
     documents = dict(zip(rows.tolist(), view.documents(rows), strict=True))
-    return [_hits(ranking, query, documents, found or {}) for query in range(len(ranking))]
+    return [_hits(kept, query, documents, found or {}, offset + 1) for query in range(len(kept))]
 
 
-def _hits(ranking: Ranking, query: int, documents: Mapping[int, Document], found: Mapping[Side, Ranking]) -> list[Hit]:
+def _hits(
+    ranking: Ranking, query: int, documents: Mapping[int, Document], found: Mapping[Side, Ranking], first: int
+) -> list[Hit]:
+    """The hits of one query, the best of which has the rank ``first``."""
     told = {side: _parts(one, query) for side, one in found.items()}
     pairs = zip(*(values.tolist() for values in ranking.hits(query)), strict=True)
     return [
@@ -143,7 +168,7 @@ def _hits(ranking: Ranking, query: int, documents: Mapping[int, Document], found
             document.metadata,
             {side: own.get(row) for side, own in told.items()},
         )
-        for rank, (row, score) in enumerate(pairs, start=1)
+        for rank, (row, score) in enumerate(pairs, start=first)
         for document in [documents[row]]
     ]
 

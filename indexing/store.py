@@ -4,7 +4,8 @@
 2. Ids are unique. Metadata are JSON, so that SQLite can filter by them.
 3. A finished file never changes: it is opened read-only and immutable, without locks, by one connection that threads
    share in turns.
-4. A condition on metadata looks at all documents. Which of them meet it is remembered of the last ``REMEMBERED``, a bit
+4. Text is UTF-8: an id or a value that is half a character is in no file.
+5. A condition on metadata looks at all documents. Which of them meet it is remembered of the last ``REMEMBERED``, a bit
    a document each.
 """
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing.damage import too_many_open
 from retriever.indexing.filters import Condition
 from retriever.indexing.remembered import remembered
 
@@ -51,7 +53,7 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
         How many there were.
 
     Raises:
-        DataError: An id occurs twice, or metadata or text cannot be stored.
+        DataError: An id occurs twice, an id, a title or a text is no string, or metadata or text cannot be stored.
         OutputError: The file cannot be written.
     """
     last = Document("")
@@ -60,7 +62,7 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
     def rows() -> Iterator[tuple[int, str, str, str, str]]:
         nonlocal last, count
         for last in documents:
-            yield count, last.id, last.title, last.text, _metadata(last)
+            yield count, *strings(last), _metadata(last)
             count += 1
 
     try:
@@ -91,11 +93,13 @@ class DocumentStore:
 
     Raises:
         IndexFolderError: The file is missing or damaged.
+        OSError: Too many files are open.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
         self._lock = threading.Lock()
+        self._is_closed = False
         try:
             uri = f"{self.path.as_uri()}?mode=ro&immutable=1"
             self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
@@ -126,12 +130,19 @@ class DocumentStore:
         """The row of each id, −1 for one that is not there."""
         rows = []
         for name in ids:
-            found = self._select("SELECT row FROM documents WHERE id = ?", name)
+            try:
+                found = self._select("SELECT row FROM documents WHERE id = ?", name)
+            except UnicodeEncodeError:
+                found = []
             rows.append(found[0][0] if found else -1)
         return np.array(rows, np.int64)
 
     def matching(self, conditions: Iterable[Condition]) -> NDArray[np.bool_]:
-        """Which rows meet all conditions, (N,)."""
+        """Which rows meet all conditions, (N,).
+
+        Raises:
+            DataError: A condition holds half a character.
+        """
         meets = np.ones(len(self), bool)
         for condition in conditions:
             meets &= np.unpackbits(self._meeting(condition), count=len(self)).view(bool)
@@ -160,6 +171,7 @@ class DocumentStore:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._is_closed = True
             self._connection.close()
 
     def __len__(self) -> int:
@@ -168,13 +180,19 @@ class DocumentStore:
     def _find_meeting(self, condition: Condition) -> NDArray[np.uint8]:
         """Which rows meet a condition, as bits."""
         clause, values = condition.sql()
+        try:
+            rows = [row for (row,) in self._select(f"SELECT row FROM documents WHERE {clause}", *values)]
+        except UnicodeEncodeError as error:
+            raise DataError(f"The filter by {condition.field!r} holds half a character: mend it.") from error
         meets = np.zeros(len(self), bool)
-        meets[[row for (row,) in self._select(f"SELECT row FROM documents WHERE {clause}", *values)]] = True
+        meets[rows] = True
         return np.packbits(meets)
 
     def _select(self, query: str, *values: str | float) -> list[Any]:
         try:
             with self._lock:
+                if self._is_closed:
+                    raise IndexFolderError(f"The documents {self.path} are closed: open the index again.")
                 return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._damaged(error) from error
@@ -186,12 +204,26 @@ class DocumentStore:
             raise self._damaged(f"metadata of {name!r}") from error
 
     def _damaged(self, reason: object) -> IndexFolderError:
+        try:
+            self.path.open("rb").close()  # SQLite does not tell why it cannot open a file
+        except OSError as error:
+            if too_many_open(error):
+                raise
         return IndexFolderError(f"The documents {self.path} are missing or damaged ({reason}): build the index again.")
 
 
 def twice(name: str) -> DataError:
     """The error that says that two documents have the same id."""
     return DataError(f"The id {name!r} occurs twice in the corpus: give every document its own id.")
+
+
+def strings(document: Document) -> tuple[str, str, str]:
+    """Id, title and text."""
+    for name in ("id", "title", "text"):
+        value = getattr(document, name)
+        if not isinstance(value, str):
+            raise DataError(f"The {name} of document {document.id!r} must be a string and is {type(value).__name__}.")
+    return document.id, document.title, document.text
 
 
 def _metadata(document: Document) -> str:

@@ -15,19 +15,30 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from retriever.data.document import Document
 from retriever.errors import DataError, OutputError
 from retriever.files import write_atomically
 from retriever.indexing.manifest import UNFINISHED, FileRecord, SegmentRecord
+from retriever.indexing.store import strings
 
 
 class Piece(BaseModel):
-    """A segment that is whole."""
+    """A segment that is whole.
+
+    Attributes:
+        segment: Its record in the manifest.
+        digest: Of its documents.
+        vectors: Of its vectors, if they were given and not encoded.
+        files: Its files.
+    """
 
     segment: SegmentRecord
     digest: str
+    vectors: str | None = None
     files: dict[str, FileRecord]
 
 
@@ -73,7 +84,7 @@ class Digest:
     def __call__(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents."""
         for document in documents:
-            for part in (document.id, document.title, document.text, repr(dict(document.metadata))):
+            for part in (*strings(document), repr(dict(document.metadata or {}))):
                 content = part.encode("utf-8", "surrogatepass")
                 self._hash.update(len(content).to_bytes(8, "little") + content)
             yield document
@@ -97,12 +108,22 @@ def read_unfinished(folder: Path) -> Unfinished | None:
     return build.model_copy(update={"pieces": whole})
 
 
-def skip(folder: Path, piece: Piece, documents: Iterator[Document]) -> None:
-    """Read the documents of a segment that is whole.
+def vectors_digest(vectors: NDArray[np.float32] | None) -> str | None:
+    """The digest of vectors (N, D) that are given, None where they are encoded."""
+    return None if vectors is None else hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+
+
+def skip(folder: Path, piece: Piece, documents: Iterator[Document], vectors: NDArray[np.float32] | None) -> None:
+    """Read the documents of a segment that is whole, and its vectors (N, D) if they are given.
 
     Raises:
         DataError: They are others.
     """
+    if vectors_digest(vectors) != piece.vectors:
+        raise DataError(
+            f"The vectors are not those that the unfinished build in {folder} was made of: give the same, or pass "
+            "--overwrite to start anew."
+        )
     digest, count = Digest(), 0
     for count, _ in enumerate(digest(documents), start=1):  # noqa: B007 — counted
         pass

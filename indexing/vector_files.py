@@ -7,6 +7,7 @@ from pathlib import Path
 import faiss
 
 from retriever.errors import IndexFolderError, OutputError
+from retriever.indexing.damage import mend, too_many_open
 
 
 def store_path(path: str | Path) -> Path:
@@ -19,13 +20,17 @@ def read_vectors(path: Path) -> faiss.Index:
 
     Raises:
         IndexFolderError: It is missing or damaged.
+        OSError: Too many files are open.
     """
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as error:
-        raise IndexFolderError(
-            f"The vectors {path} are missing or damaged: mend the index with `index verify --repair`."
-        ) from error
+        try:
+            path.open("rb").close()  # FAISS does not tell why it cannot open a file
+        except OSError as reason:
+            if too_many_open(reason):
+                raise
+        raise IndexFolderError(f"The vectors {path} are missing or damaged: {mend(path.parent.parent)}.") from error
 
 
 def write_vectors(index: faiss.Index, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Looking for damage in an index folder.
 
-1. Every file is there, of its size, and of its hash.
+1. The manifest tells of all files of each segment and of no others; every file is there, of its size, and of its hash.
 2. The parts of each segment fit together: SQLite finds its file in order, and documents, vectors and postings are as
    many as the manifest tells.
 3. Over all segments, as many documents are alive as the manifest tells, and no two of them share an id.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from retriever.errors import IndexFolderError
+from retriever.indexing.damage import too_many_open
 from retriever.indexing.kinds import evenly
 from retriever.indexing.manifest import (
     DELETED,
@@ -153,7 +154,11 @@ def _file_faults(folder: Path, manifest: Manifest, segment: SegmentRecord) -> It
 
 
 def difference(path: Path, record: FileRecord) -> str | None:
-    """What is wrong with a file, as the end of a sentence; None if it is as it was written."""
+    """What is wrong with a file, as the end of a sentence; None if it is as it was written.
+
+    Raises:
+        OSError: Too many files are open.
+    """
     try:
         size = path.stat().st_size
         if size != record.bytes:
@@ -162,6 +167,8 @@ def difference(path: Path, record: FileRecord) -> str | None:
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
+        if too_many_open(error):
+            raise
         return f"cannot be read ({error.strerror})"
 
 

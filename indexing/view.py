@@ -22,10 +22,11 @@ from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.bm25 import Bm25Index
+from retriever.indexing.damage import mend, too_many_open
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition
 from retriever.indexing.kinds import SearchSettings
-from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, mend, read_manifest
+from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
 from retriever.indexing.postings import Postings, read_array
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 from retriever.indexing.store import DocumentStore
@@ -217,12 +218,15 @@ def read_alive(folder: Path, record: SegmentRecord) -> Mask:
 
     Raises:
         IndexFolderError: The file that tells it is missing or damaged.
+        OSError: Too many files are open.
     """
     if record.deleted is None:
         return np.ones(record.documents, bool)
     try:
         return ~np.unpackbits(read_array(folder / record.deleted), count=record.documents).astype(bool)
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
+        if too_many_open(error):
+            raise
         raise IndexFolderError(f"The index file {folder / record.deleted} is damaged: {mend(folder)}.") from error
 
 

@@ -81,5 +81,6 @@ def with_map(encoder: Encoder, weight: Tensor) -> Encoder:
     if isinstance(first, TermEmbedding) and not encoder.sided:
         with torch.no_grad():
             first.table.copy_(first.table @ weight.T.to(first.table.device))
+        encoder.path = None  # its folder holds another table
         return encoder
     return with_linear(encoder, weight, cosine=isinstance(encoder.stack[-1], Normalize))

@@ -44,7 +44,7 @@ class Encoder:
 
     Args:
         stack: The module stack; its first module is a transformer, a static table or several encoders joined.
-        path: The folder it was read from, if any.
+        path: The folder that holds it as it is, if any.
         own_tokens: Tokens of labels, if it has any; see :mod:`retriever.encoder.own_tokens`.
 
     Raises:
@@ -57,7 +57,7 @@ class Encoder:
         self.stack = stack.eval()
         # without a cycle, the weights go with the last reference and wait for no garbage collector
         stack.model_card_data.model = cast("SentenceTransformer", weakref.proxy(stack))
-        self.path, self.own_tokens = path, own_tokens
+        self.path, self.own_tokens = path, own_tokens  # after the stack, whose prompts the path goes with
         self.report: Report | None = None
         self.truncated = 0  # texts cut by all calls of encode so far
         first = stack[0]
@@ -107,11 +107,17 @@ class Encoder:
                 cannot read ``max_length`` tokens.
         """
         stack, path = load_stack(path_or_name, device)
+        encoder = cls(stack, path, None if path is None else OwnTokens.load(path))
+        if max_length is None and not normalise_text:
+            return encoder
         if max_length is not None:
             limit_length(stack[0], max_length)
         if normalise_text:
             normalise_input(stack)
-        return cls(stack, path, None if path is None else OwnTokens.load(path))
+        changed = cls(stack, own_tokens=encoder.own_tokens)
+        if changed.limit == encoder.limit and not normalise_text:
+            changed.path = path
+        return changed
 
     @classmethod
     def static(
@@ -231,7 +237,16 @@ class Encoder:
         """
         if self.parts:
             raise ModelError("A joined encoder takes no map of queries; give its parts such maps.")
-        return Encoder(add_query_map(self.stack), self.path, self.own_tokens)
+        return Encoder(add_query_map(self.stack), own_tokens=self.own_tokens)
+
+    @property
+    def path(self) -> Path | None:
+        """The folder that holds it as it is; None if it was never saved, or its prompts are others now."""
+        return self._path if self.prompts == self._saved_prompts else None
+
+    @path.setter
+    def path(self, path: Path | None) -> None:
+        self._path, self._saved_prompts = path, self.prompts
 
     @cached_property
     def dimension(self) -> int:

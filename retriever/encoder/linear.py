@@ -172,7 +172,7 @@ def with_linear(encoder: Encoder, weight: Tensor, bias: Tensor | None = None, *,
     modules: list[nn.Module] = [*encoder.stack, layer, *([Normalize()] if cosine else [])]
     similarity = "cosine" if cosine else encoder.similarity
     stack = SentenceTransformer(modules=modules, similarity_fn_name=similarity, device=str(encoder.device))
-    changed = Encoder(stack, encoder.path)
+    changed = Encoder(stack, own_tokens=encoder.own_tokens)
     changed.prompts = encoder.prompts
     return changed
 
@@ -199,3 +199,4 @@ def weigh_words(encoder: Encoder, texts: Sequence[str], a: float = SIF_A) -> Non
             first.weights.copy_(weights)
         else:
             first.embedding.weight.mul_(weights[: len(first.embedding.weight), None])
+    encoder.path = None

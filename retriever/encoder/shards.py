@@ -172,11 +172,14 @@ class Part:
             os.fsync(file.fileno())
 
     def complete(self, documents: int) -> None:
-        """Tell that all vectors are there.
+        """Tell that all vectors are there, and of the first shard the ids; both are on the disk by then.
 
         Args:
             documents: N, those of other shards included.
         """
+        if self.shard.number == 1:
+            with (self.folder / IDS).open("rb") as file:
+                os.fsync(file.fileno())
         done = self.record.model_copy(update={"documents": documents})
         write_atomically(self.folder / SHARD_RECORD, done.model_dump_json(indent=2) + "\n")
 
@@ -299,7 +302,7 @@ def _begun(output: Path) -> dict[Path, Shard]:
 
 
 def _check_shard(folder: Path, shard: Shard, record: VectorsRecord) -> None:
-    """See that a shard that is complete fits the record of another and has its size."""
+    """See that a shard that is complete fits the record of another and has its size, the first also all ids."""
     own, path = read_record(folder / SHARD_RECORD), folder / SHARD_VECTORS
     record.check(folder, own)
     wanted, size = 4 * record.dimension * shard.rows(record.documents or 0), path.stat().st_size if path.exists() else 0
@@ -307,6 +310,19 @@ def _check_shard(folder: Path, shard: Shard, record: VectorsRecord) -> None:
         raise OutputError(
             f"{path} is damaged ({size} bytes instead of {wanted}): remove {folder} and encode shard {shard} again."
         )
+    if shard.number == 1 and (ids := _lines(folder / IDS)) != record.documents:
+        raise OutputError(
+            f"{folder / IDS} is damaged ({ids} ids instead of {record.documents}): remove {folder} and encode shard "
+            f"{shard} again."
+        )
+
+
+def _lines(path: Path) -> int:
+    """Whole lines of a file; 0 if it is not there."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(line.endswith(b"\n") for line in file)
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:

@@ -60,14 +60,12 @@ class Search:
 
     def run(self, inputs: Sequence[str]) -> list[list[Found]]:
         """The hits of each query, best first."""
-        depth = self.offset + self.k
         options = self.mode, self.fusion, self.filters, self.weight
-        found = self.index.search_batch(inputs, depth, *options, explain=self.explain)
-        wanted = [hits[self.offset :] for hits in found]
+        found = self.index.search_batch(inputs, self.k, *options, explain=self.explain, offset=self.offset)
         if not self.highlight:
-            return [[Found(hit) for hit in hits] for hits in wanted]
+            return [[Found(hit) for hit in hits] for hits in found]
         analyzer = _analyzer(self.index.manifest.bm25.stemmer)
-        return [_highlighted(query, hits, analyzer) for query, hits in zip(inputs, wanted, strict=True)]
+        return [_highlighted(query, hits, analyzer) for query, hits in zip(inputs, found, strict=True)]
 
 
 def _highlighted(query: str, hits: Sequence[Hit], analyzer: WordAnalyzer) -> list[Found]:
@@ -79,12 +77,24 @@ _analyzer = lru_cache(1)(WordAnalyzer)  # it remembers stems
 
 
 @dataclass(frozen=True, slots=True)
-class Embedding:
-    """The vector of a text (D,), how many tokens the text has, and how many of these the encoder reads at most."""
+class Length:
+    """How many tokens a text has with its prompt, and how many of these an encoder reads at most; None for all."""
 
-    vector: NDArray[np.float32]
     tokens: int
     limit: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the encoder reads the text whole."""
+        return self.limit is None or self.tokens <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The vector of a text (D,), and the text's length to each encoder that reads it: several where they are joined."""
+
+    vector: NDArray[np.float32]
+    lengths: tuple[Length, ...]
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,8 @@ class Embed:
         """The vector of each text."""
         encoder = self.service.encoder
         vectors = encoder.encode(inputs, self.kind, dtype=self.service.dtype)
-        counts = count_tokens(encoder, inputs)
-        return [Embedding(vector, count, encoder.limit) for vector, count in zip(vectors, counts, strict=True)]
+        told = measure(encoder, inputs, self.kind)
+        return [Embedding(vector, lengths) for vector, lengths in zip(vectors, told, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -169,9 +179,11 @@ class Get:
         return [self.index.get(name) for name in inputs]
 
 
-def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
-    """How many tokens each text has; of encoders joined, the first one's."""
+def measure(encoder: Encoder, texts: Sequence[str], kind: Kind) -> list[tuple[Length, ...]]:
+    """The length of each text to the encoder, or to each of the encoders joined in it, in their order."""
+    prompt = encoder.prompts.get(kind, "")
+    prompted = [prompt + text for text in texts]
     if encoder.parts:
-        return count_tokens(encoder.parts[0], texts)
-    lengths: list[int] = encoder.text_tokenizer.encode(texts).lengths.tolist()
-    return lengths
+        told = [measure(part, prompted, kind) for part in encoder.parts]
+        return [sum(lengths, ()) for lengths in zip(*told, strict=True)]
+    return [(Length(tokens, encoder.limit),) for tokens in encoder.text_tokenizer.encode(prompted).lengths.tolist()]

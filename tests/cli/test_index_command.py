@@ -144,6 +144,15 @@ def test_damage_is_told_and_mended(folder):
     )
 
 
+@pytest.mark.parametrize("option", [[], ["--repair"]])
+def test_a_damaged_name_in_the_manifest_is_told(folder, option):
+    path = folder / "index" / "manifest.json"
+    path.write_text(path.read_text().replace("generation-000001/vectors.faiss", "generation-00000d/vectors.faiss"))
+    _, err = call("index", "verify", folder / "index", *option, code=2)
+    told = " ".join(err.split())
+    assert "is damaged (it does not tell of generation-000001/vectors.faiss): build the index again." in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

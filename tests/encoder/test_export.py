@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,3 +297,36 @@ def test_a_shard_killed_at_any_moment_goes_on(tmp_path, monkeypatch):
     export_vectors(encoder, open_corpus(notes), tmp_path / "whole", overwrite=True)
     shared, whole = contents(tmp_path / "shared"), contents(tmp_path / "whole")
     assert shared["ids.jsonl"] == whole["ids.jsonl"] and shared["vectors.npy"] == whole["vectors.npy"]
+
+
+@pytest.mark.parametrize("left", [b"", b'"one"\n', None], ids=["empty", "torn", "gone"])
+def test_ids_that_are_not_as_many_as_the_vectors_are_named(tmp_path, few, left):
+    encoder, first = encoders.static(), tmp_path / "v.part" / "shard-1-of-2"
+    export_vectors(encoder, corpus(), tmp_path / "whole")
+    export_vectors(encoder, corpus(), tmp_path / "v", shard=Shard(1, 2))
+    if left is None:
+        (first / "ids.jsonl").unlink()
+    else:
+        (first / "ids.jsonl").write_bytes(left)
+    told = (
+        rf"ids.jsonl is damaged \({int(bool(left))} ids instead of 8\): remove .*shard-1-of-2 and encode shard 1 of 2"
+    )
+    with pytest.raises(OutputError, match=told):
+        export_vectors(encoder, corpus(), tmp_path / "v", shard=Shard(2, 2))
+    assert not (tmp_path / "v").exists()
+    shutil.rmtree(first)
+    assert export_vectors(encoder, corpus(), tmp_path / "v", shard=Shard(1, 2)).missing == []
+    assert contents(tmp_path / "v") == contents(tmp_path / "whole")
+
+
+def test_ids_are_on_the_disk_before_the_first_shard_is_said_to_be_whole(tmp_path, few, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def noting(descriptor):
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    export_vectors(encoders.static(), corpus(), tmp_path / "v", shard=Shard(1, 2))
+    folder = tmp_path / "v.part" / "shard-1-of-2"
+    assert synced[-3:] == [path.stat().st_ino for path in (folder / "ids.jsonl", folder / "shard.json", folder)]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from encoders import MINILM, TEXTS, small, static, subwords
 
+from retriever.data.document import Document
 from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
 from retriever.encoder import folder as model_folder
 from retriever.errors import ModelError, OutputError, RetrieverError
+from retriever.indexing.index import Index
 
 
 @pytest.fixture
@@ -262,3 +264,43 @@ def test_weights_go_with_the_last_reference(make, tmp_path):
             assert weights and not any(weight() is not None for weight in weights)
     finally:
         gc.enable()
+
+
+def test_an_encoder_with_other_prompts_than_its_folder_is_not_saved(tmp_path):
+    encoder = static()
+    encoder.prompts = {"query": "find: "}
+    encoder.save(tmp_path / "model")
+    for prompts, path in (
+        ({"query": "find: ", "document": ""}, tmp_path / "model"),
+        ({"query": "other: "}, None),
+        ({}, None),
+        ({"query": "find: "}, tmp_path / "model"),
+    ):
+        encoder.prompts = prompts
+        assert encoder.path == path
+        assert (encoder.fingerprint == Encoder.load(tmp_path / "model").fingerprint) == (path is not None)
+    encoder.prompts = {}
+    encoder.save(tmp_path / "other")
+    assert encoder.path == tmp_path / "other"
+
+
+def test_an_encoder_that_is_changed_when_it_is_opened_is_not_saved(tmp_path):
+    small(max_length=32).save(tmp_path / "model")
+    saved = Encoder.load(tmp_path / "model")
+    for options in ({}, {"max_length": 32}, {"max_length": 12}, {"normalise_text": True}):
+        opened = Encoder.load(tmp_path / "model", **options)
+        assert opened.path == (tmp_path / "model" if opened.fingerprint == saved.fingerprint else None)
+        assert (opened.path is None) == (options not in ({}, {"max_length": 32}))
+
+
+def test_an_index_of_a_changed_encoder_opens_by_its_own_record_once_that_is_saved(tmp_path):
+    encoder = static()
+    encoder.save(tmp_path / "model")
+    encoder.prompts = {"query": "dog "}
+    document = Document("fox", text="quick fox")
+    with Index.build(encoder, [document], tmp_path / "unsaved") as index:
+        assert index.model_path is None
+    encoder.save(tmp_path / "prompted")
+    Index.build(encoder, [document], tmp_path / "saved").close()
+    with Index.open(tmp_path / "saved") as index:
+        assert [hit.id for hit in index.search("fox", mode="dense")] == ["fox"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import encoders
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
-from retriever.encoder.linear import linear_map, moments, weigh_words, whitening, without_common
+from retriever.encoder.linear import linear_map, moments, weigh_words, whitening, with_linear, without_common
+from retriever.encoder.own_tokens import OwnTokens, add_tokens, encode_labels
 from retriever.errors import ModelError
 
 RANDOM = np.random.default_rng(0)
@@ -161,3 +163,26 @@ def test_dimensions_that_do_not_vary_are_left_out_and_cannot_be_asked_for():
         linear_map(encoder, TEXTS[:4], dimension=4)
     with pytest.raises(ModelError, match="vary in 0 dimensions only"):
         linear_map(encoders.small(), ["dog"] * 3)
+
+
+def test_labels_keep_their_own_tokens():
+    encoder = encoders.static()
+    encoder.own_tokens = OwnTokens.of(["label"], ["a dog"], np.array([add_tokens(encoder, 1)]))
+    with torch.no_grad():
+        encoder.stack[0].table[-1] = 1
+    changed = with_linear(encoder, 2 * torch.eye(encoder.dimension), cosine=True)
+    assert changed.own_tokens == encoder.own_tokens
+    found, before = (encode_labels(one, ["label"], ["a dog"], dtype="float32") for one in (changed, encoder))
+    np.testing.assert_allclose(found, before, atol=1e-6)
+    assert np.abs(found - changed.encode(["a dog"], dtype="float32")).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["bert-whitening", "sif"])
+def test_the_folder_of_the_unchanged_model_is_not_that_of_the_changed_one(method, tmp_path):
+    encoder = encoders.static()
+    encoder.save(tmp_path / "before")
+    changed = linear_map(encoder, TEXTS, method)
+    assert changed.path is None
+    assert (encoder.path is None) == (encoder.fingerprint != Encoder.load(tmp_path / "before").fingerprint)
+    changed.save(tmp_path / "after")
+    assert changed.path == tmp_path / "after"

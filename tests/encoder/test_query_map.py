@@ -123,3 +123,12 @@ def test_what_cannot_have_one_says_so():
     with pytest.raises(ModelError, match="give its parts such maps"):
         joined.with_query_map()
     assert has_query_map(sided.stack) and not has_query_map(joined.stack)
+
+
+def test_it_is_not_in_the_folder_of_the_encoder_without_it(tmp_path):
+    encoder = encoders.static()
+    encoder.save(tmp_path / "without")
+    sided = encoder.with_query_map()
+    assert (encoder.path, sided.path) == (tmp_path / "without", None)
+    sided.save(tmp_path / "with")
+    assert sided.path == tmp_path / "with"

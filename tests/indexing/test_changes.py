@@ -142,6 +142,12 @@ def test_an_index_can_be_emptied_and_filled_again(index):
         assert [hit.id for hit in index.search("amber", 3, mode)] == ["first"]
 
 
+def test_a_text_is_no_list_of_ids(index):
+    with pytest.raises(DataError, match="The ids to delete are the text 'doc-3': give a list of ids"):
+        index.delete("doc-3")
+    assert len(index) == 120
+
+
 def test_deleting_what_is_not_there_changes_nothing(index):
     before = index.info()
     assert index.delete(["nobody", "nobody", ""]) == ["nobody", ""]

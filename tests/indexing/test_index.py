@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +21,10 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Hit, Index
 from retriever.indexing.manifest import Manifest
+from retriever.indexing.postings import Postings
 from retriever.indexing.ranking import Background, Ranking
+from retriever.indexing.store import DocumentStore
+from retriever.indexing.verify import difference
 
 QUERY = "heron and quill"
 MODES = ["hybrid", "dense", "bm25"]
@@ -223,7 +229,62 @@ def test_a_second_writer_is_refused(tmp_path, encoder, documents):
         index.verify()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_closed_index_says_so(built, mode):
+    index = Index.open(built)
+    index.search(QUERY)
+    index.close()
+    with pytest.raises(IndexFolderError, match="are closed: open the index again"):
+        index.search(QUERY, mode=mode)
+
+
+def test_half_a_character_finds_nothing(folder):
+    with Index.open(folder) as index:
+        assert index.get("\ud800") is None
+        assert index.delete(["\ud800"]) == ["\ud800"]
+        with pytest.raises(DataError, match="The filter by 'number' holds half a character"):
+            index.search(QUERY, filters=["number=\ud800"])
+
+
 # Damage
+
+
+def test_too_many_open_files_are_no_damage(folder):
+    """Every file of an index that cannot be opened for want of descriptors is left alone, and no repair is advised."""
+    with Index.open(folder) as index:
+        index.delete(["doc-1"])
+        segment = index.manifest.segments[0]
+        name, file = next(iter(index.manifest.files.items()))
+    place = folder / segment.name
+    with no_descriptors():
+        for look in (
+            lambda: view.read_manifest(folder),
+            lambda: view.read_alive(folder, segment),
+            lambda: Postings.open(place / "postings"),
+            lambda: DocumentStore(place / "documents.sqlite"),
+            lambda: difference(folder / name, file),
+            lambda: Index.damage(folder),
+        ):
+            with pytest.raises(OSError, match="Too many open files"):
+                look()
+    assert Index.damage(folder) == []
+
+
+@contextmanager
+def no_descriptors():
+    """Every file descriptor that the process may have is taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 8, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for one in taken:
+            os.close(one)
 
 
 def test_no_index_is_told(tmp_path):

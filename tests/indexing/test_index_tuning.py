@@ -87,6 +87,10 @@ def test_less_memory_makes_smaller_codes(encoder, documents, tmp_path):
         with pytest.raises(IndexFolderError, match="give it more memory"):
             index.tune(0.9, memory=100)
         assert index.info()["kinds"] == ["PCAR16,IVF32,PQ4x4fs"]
+    with Index.build(encoder, documents[:40], tmp_path / "small") as index:
+        with pytest.raises(IndexFolderError, match="give it more memory"):
+            index.tune(0.9, memory=1)
+        assert index.manifest.memory is None
 
 
 def test_additions_and_compaction_choose_again_by_size(encoder, documents, tmp_path):

@@ -220,7 +220,15 @@ def test_wrappers_that_are_ours_already_are_refused(factory):
         DenseIndex.empty(64, factory=factory)
 
 
+@pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW8_PQ8", "HNSW8_2+PQ8", "LSH"])
+def test_kinds_that_faiss_cannot_search_by_inner_product_are_refused(factory):
+    with pytest.raises(IndexFolderError, match=r"FAISS makes no index .* by inner product"):
+        DenseIndex.empty(64, factory=factory)
+
+
 def test_too_few_vectors_are_told(vectors, tmp_path):
+    with pytest.raises(IndexFolderError, match="63 vectors are too few"):
+        DenseIndex.build(vectors[0][:63], factory="OPQ8,PQ8x4")
     with pytest.raises(IndexFolderError, match=r"5 vectors are too few .* choose Flat, or fewer lists"):
         DenseIndex.build(vectors[0][:5], factory="IVF16,PQ32x4fs")
     index = DenseIndex.empty(64, factory="PQ32x4fs")

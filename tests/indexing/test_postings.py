@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.errors import IndexFolderError
-from retriever.indexing.postings import Postings, word_hash
+from retriever.indexing.postings import Postings, read_array, word_hash
 
 DOCUMENTS = [["red", "fish", "red"], [], ["blue", "fish"], ["red"], ["ß", "\ud800", "fish"]]
 documents = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=8), max_size=6)
@@ -91,14 +91,38 @@ def test_the_same_documents_give_the_same_bytes(tmp_path):
     "damage", [lambda data: None, lambda data: b"", lambda data: data[:-4], lambda data: b"x" * 99]
 )
 def test_damaged_files_are_named(tmp_path, name, damage):
-    Postings.build(DOCUMENTS).save(tmp_path)
-    path = tmp_path / f"{name}.npy"
+    folder = tmp_path / "generation-000001" / "postings"
+    Postings.build(DOCUMENTS).save(folder)
+    path = folder / f"{name}.npy"
     data = damage(path.read_bytes())
     path.unlink()
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(IndexFolderError, match="mend the index with `index verify --repair`"):
-        Postings.open(tmp_path)
+    with pytest.raises(IndexFolderError, match=f"mend the index with `retriever index verify {tmp_path} --repair`"):
+        Postings.open(folder)
+
+
+@pytest.mark.parametrize("name", ["words", "starts"])
+def test_a_damaged_header_is_told(tmp_path, name):
+    Postings.build(DOCUMENTS).save(tmp_path)
+    path = tmp_path / f"{name}.npy"
+    content = path.read_bytes()
+    told = set()
+    for place in range(128):
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :])
+            try:
+                Postings.open(tmp_path)
+            except IndexFolderError as error:
+                told.add(str(error))
+    assert any("are missing or damaged (not a readable array): mend the index with" in sentence for sentence in told)
+    assert not any("pickle" in sentence for sentence in told)
+
+
+def test_an_archive_is_no_array(tmp_path):
+    np.savez(tmp_path / "many.npz", np.arange(3))
+    with pytest.raises(ValueError, match="not a readable array"):
+        read_array(tmp_path / "many.npz")
 
 
 @pytest.mark.parametrize("name", ["words", "starts", "rows", "counts"])

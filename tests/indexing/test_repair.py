@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 
@@ -17,6 +18,7 @@ from retriever.indexing.index import Index
 from retriever.indexing.lock import locked
 from retriever.indexing.manifest import read_manifest, records
 from retriever.indexing.verify import Fault
+from retriever.indexing.view import read_alive
 
 QUERIES = ["heron and quill", "amber", "ridge ridge birch", "zeppelin"]
 DAMAGES = {
@@ -142,6 +144,44 @@ def test_which_documents_were_deleted_by_name_is_lost(built, folder, encoder):
     assert ([fault.path for fault in repaired.lost], repaired.mended) == ([marks], [])
 
 
+def test_lost_deletions_do_not_keep_the_rest_from_being_mended(folder, encoder):
+    with Index.open(folder, encoder) as index:
+        index.delete(["doc-9"])
+        expected = {mode: index.search_batch(QUERIES, 30, mode) for mode in ("hybrid", "dense", "bm25")}
+        record = index.manifest.segments[0]
+    marks = (folder / record.deleted).read_bytes()
+    names = [f"{record.name}/postings/rows.npy", f"{record.name}/vectors.faiss"]
+    for name in (record.deleted, *names):
+        hurt(folder / name, "flip")
+    repaired = Index.repair(folder, encoder)
+    assert [fault.path for fault in repaired.lost] == [record.deleted]
+    assert sorted(fault.path for fault in repaired.mended) == names
+    assert [fault.path for fault in Index.damage(folder)] == [record.deleted]
+    (folder / record.deleted).write_bytes(marks)
+    assert Index.damage(folder, encoder, 10) == []
+    same(answers(folder, encoder), expected)
+
+
+def test_a_damaged_header_of_the_deletions_is_told(folder):
+    record = read_manifest(folder).segments[0]
+    path = folder / record.deleted
+    content = path.read_bytes()
+    path.unlink()
+    told = 0
+    for place in range(len(content) - 15):
+        for bit in range(8):
+            flipped = content[place] ^ (1 << bit)
+            path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+            try:
+                assert read_alive(folder, record).shape == (120,)
+            except IndexFolderError as error:
+                assert str(error) == (
+                    f"The index file {path} is damaged: mend the index with `retriever index verify {folder} --repair`."
+                )
+                told += 1
+    assert told > 300
+
+
 def test_vectors_of_another_model_are_found_by_the_sample(folder, encoder):
     """A vector file that is in order by its hash and wrong all the same."""
     expected = answers(folder, encoder)
@@ -174,13 +214,32 @@ def test_a_database_that_is_wrong_inside_is_found(folder):
     assert str(fault) == f"{name}/documents.sqlite is no sound SQLite file (119 documents in 120 rows)"
 
 
+def test_a_byte_of_a_name_in_the_manifest_is_found_and_costs_no_file(folder, encoder):
+    path = folder / "manifest.json"
+    whole = path.read_text()
+    there = sorted(folder.rglob("*"))
+    places = [match.end(1) for match in re.finditer(r"(generation-00000|deleted-00000)\d", whole)]
+    assert len(places) >= 2 * 7 + 2 + 4
+    for place in places:
+        path.write_text(f"{whole[:place]}d{whole[place + 1 :]}")
+        for look in (Index.open, Index.damage, Index.repair):
+            with pytest.raises(IndexFolderError, match=r"manifest.json is damaged \(it .*\): build the index again"):
+                look(folder, encoder)
+        assert sorted(folder.rglob("*")) == there
+    path.write_text(whole.replace('"deleted":', '"delfted":', 1))
+    with pytest.raises(IndexFolderError, match=r"tells of generation-000002/deleted-000001.npy, which belongs to no"):
+        Index.damage(folder)
+    path.write_text(whole)
+    assert Index.damage(folder) == []
+
+
 def test_counts_that_do_not_add_up_are_found(folder, encoder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"documents": 120}))
     (fault,) = Index.damage(folder)
     assert str(fault).endswith("tells of 120 documents where 121 with 121 ids are alive")
     assert Index.repair(folder, encoder).lost == [fault]
-    del manifest["segments"][0]["deleted"]
+    del manifest["files"][manifest["segments"][0].pop("deleted")]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(IndexFolderError, match="tells of 121 documents where 123 with 121 ids are alive: build"):
         Index.damage(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from retriever.indexing.index import Index
 from retriever.indexing.searching import Part, candidates
 
 QUERY = "heron and quill"
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "islet", "quill"]
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,55 @@ def test_rankings_of_one_side_can_be_fused(index):
 @pytest.mark.parametrize(("k", "depth"), [(1, 100), (10, 100), (20, 200), (100, 1000), (500, 1000), (5000, 5000)])
 def test_a_fusion_looks_ten_times_as_deep_as_hits_are_wanted_within_bounds(k, depth):
     assert candidates(k) == depth
+
+
+def test_all_pages_look_at_the_candidates_of_the_first():
+    assert {candidates(10, offset) for offset in range(91)} == {100}
+    assert {candidates(10, offset) for offset in range(91, 991)} == {1000}
+    assert {candidates(50, offset) for offset in range(451)} == {500}
+    assert (candidates(10, 991), candidates(5000, 10)) == (1001, 5010)
+
+
+@pytest.fixture(scope="module", params=["Flat", "IVF8,PQ8x4"])
+def large(request, encoder, tmp_path_factory):
+    """600 documents, found exactly or by their codes."""
+    rng = random.Random(1)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(600)]
+    documents = [Document(f"doc-{number}", text=text, metadata={"n": number}) for number, text in enumerate(texts)]
+    folder = tmp_path_factory.mktemp("large") / "index"
+    with Index.build(encoder, documents, folder, factory=request.param) as index:
+        yield index
+
+
+@pytest.mark.parametrize(("fusion", "weight"), [("fisher", 0.5), ("rrf", 0.5), ("tmm", 0.25)])
+def test_pages_of_a_hybrid_search_are_cut_from_one_order(large, fusion, weight):
+    queries = [f"{one} {other}" for one, other in itertools.combinations(WORDS[:6], 2)]
+    order = fuse(large.parts(queries, 10), 100, method=fusion, weights=[2 * weight, 2 - 2 * weight])
+    pages = [
+        large.search_batch(queries, 10, fusion=fusion, weight=weight, offset=offset) for offset in range(0, 100, 10)
+    ]
+    for rows, *found in zip(order.rows, *pages, strict=True):
+        hits = [hit for page in found for hit in page]
+        assert [hit.id for hit in hits] == [f"doc-{row}" for row in rows]
+        assert [hit.rank for hit in hits] == list(range(1, 101))
+        assert len({hit.id for hit in hits}) == 100
+
+
+def test_pages_of_hits_that_filters_allow_follow_each_other(large):
+    pages = [large.search("amber quill", 10, filters=["n<65"], offset=offset) for offset in range(0, 80, 10)]
+    hits = [hit for page in pages for hit in page]
+    assert [len(page) for page in pages] == [10] * 6 + [5, 0]
+    assert {hit.id for hit in hits} == {f"doc-{row}" for row in range(65)}
+
+
+@pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
+def test_hits_can_be_skipped(index, mode):
+    whole = index.search(QUERY, 10, mode, explain=True)
+    assert index.search(QUERY, 4, mode, offset=6, explain=True) == whole[6:]
+    assert index.search(QUERY, 4, mode, offset=500) == []
+    for bad, told in (
+        ({"offset": -1}, "offset is -1: give the number of hits to skip"),
+        ({"offset": 5, "k": 0}, "k is 0"),
+    ):
+        with pytest.raises(DataError, match=told):
+            index.search(QUERY, mode=mode, **bad)

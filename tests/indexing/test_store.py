@@ -11,6 +11,7 @@ import pytest
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing.filters import Condition
 from retriever.indexing.store import DocumentStore, write
 
 ODD = [
@@ -87,6 +88,11 @@ def test_opening_changes_nothing_and_needs_no_write_access(tmp_path, documents):
         ([Document("a", metadata={"day": date(2020, 1, 1)})], "metadata of document 'a' are not JSON .*date"),
         ([Document("a", metadata={"score": float("nan")})], "metadata of document 'a' are not JSON"),
         ([Document("a", text="half \ud83d")], "Document 'a' holds half a character"),
+        ([Document("half \ud83d")], r"Document 'half \\ud83d' holds half a character"),
+        ([Document("a", None, "x")], "The title of document 'a' must be a string and is NoneType"),
+        ([Document("a", text=["x"])], "The text of document 'a' must be a string and is list"),
+        ([Document(5, text="x")], "The id of document 5 must be a string and is int"),
+        ([Document("a", metadata=None)], "metadata of document 'a' are not JSON"),
     ],
 )
 def test_documents_that_cannot_be_stored_are_told(tmp_path, documents, message):
@@ -118,6 +124,20 @@ def test_a_damaged_or_missing_file_is_told(tmp_path, documents):
         path.write_bytes(damaged)
         with pytest.raises(IndexFolderError, match=r"documents are missing or damaged .*: build the index again"):
             DocumentStore(path).get([100])
+
+
+def test_half_a_character_is_in_no_file(store):
+    assert store.find(["01", "\ud800", "1"]).tolist() == [1, -1, 0]
+    for text in ("nested=\ud800", "nested!=a\udcff", "\ud800=1"):
+        with pytest.raises(DataError, match=r"The filter by '.*' holds half a character: mend it"):
+            store.matching([Condition.parse(text)])
+
+
+def test_a_closed_store_says_so(store):
+    store.close()
+    store.close()
+    with pytest.raises(IndexFolderError, match=r"The documents .*sqlite are closed: open the index again\.$"):
+        store.get([0])
 
 
 def test_metadata_are_json_that_sqlite_can_filter_by(tmp_path, documents):

@@ -118,6 +118,16 @@ def test_a_build_killed_anywhere_goes_on_to_the_same_bytes(encoder, documents, w
         assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+def test_vectors_that_are_given_must_be_the_same_again(encoder, documents, tmp_path):
+    vectors = encoder.encode([document.content for document in documents])
+    folder = interrupted(encoder, documents, tmp_path / "index", vectors=vectors[::-1])
+    for others in (vectors, None):
+        with pytest.raises(DataError, match=r"vectors are not those that the unfinished build in .* --overwrite"):
+            Index.build(encoder, documents, folder, segment=50, vectors=others, resume=True)
+    with Index.build(encoder, documents, folder, segment=50, vectors=vectors[::-1], resume=True) as index:
+        assert len(index) == 120
+
+
 def test_going_on_with_nothing_is_a_build(encoder, documents, whole, tmp_path):
     Index.build(encoder, documents, tmp_path / "index", segment=50, resume=True).close()
     assert files(tmp_path / "index") == files(whole)

@@ -124,3 +124,35 @@ def test_tokens_of_joined_encoders_are_those_of_the_first():
     with serving(_of(joined)) as client:
         answer = client.post("/v1/embeddings", json={"model": "tiny", "input": "quick fox"}).json()
         assert answer["usage"]["prompt_tokens"] == 2
+
+
+def test_the_prompt_counts_as_part_of_the_text():
+    prompted = encoders.small()  # reads 30 tokens
+    prompted.prompts = {"query": "dog dog "}
+    with serving(_of(prompted)) as client:
+        for words, kind, status in (
+            (28, "query", 200),
+            (29, "query", 422),
+            (29, "document", 200),
+            (31, "document", 422),
+        ):
+            body = {"inputs": "dog " * words, "truncate": False, "prompt_name": kind}
+            assert client.post("/embed", json=body).status_code == status
+            prompted.encode([body["inputs"]], kind)
+            assert (prompted.report.truncated > 0) == (status == 422)
+        told = refusal(client.post("/embed", json={**body, "prompt_name": "query"}), 422, "too_long")
+        assert "33 tokens" in told and "reads 30" in told
+
+
+def test_a_text_has_to_fit_every_part_of_joined_encoders():
+    short, long = encoders.small(max_length=12), encoders.small(max_length=32)  # read 10 and 30 tokens
+    long.prompts = {"document": "dog " * 25}
+    joined = Encoder.joined([encoders.static(), short, long], [0.4, 0.3, 0.3])
+    with serving(_of(joined)) as client:
+        for words, told in ((5, ""), (6, "31 tokens"), (11, "36 tokens"), (60, "85 tokens")):
+            response = client.post("/embed", json={"inputs": "dog " * words, "truncate": False})
+            assert told in refusal(response, 422, "too_long") if told else response.status_code == 200
+        query = {"prompt_name": "query", "truncate": False}
+        assert client.post("/embed", json={"inputs": "dog " * 10, **query}).status_code == 200
+        told = refusal(client.post("/embed", json={"inputs": "dog " * 11, **query}), 422, "too_long")
+        assert "11 tokens" in told and "reads 10" in told

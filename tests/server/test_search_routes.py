@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from server_app import refusal, serving
+
+from retriever.data.document import Document
+from retriever.indexing.index import Index
+from retriever.server.service import Service
 
 
 @pytest.fixture
@@ -66,6 +72,21 @@ def test_pages_of_hits_follow_each_other(client):
     ]
     assert pages[0] + pages[1] == whole and pages[2] == []
     assert [hit["rank"] for hit in pages[1]] == [3, 4]
+
+
+def test_pages_of_a_hybrid_search_neither_repeat_nor_miss_a_hit(encoder, tmp_path):
+    rng, words = random.Random(0), ["zebra", "heron", "amber", "birch", "cedar", "delta", "ember", "fjord"]
+    documents = [
+        Document(str(number), text=" ".join(rng.choices(words, k=rng.randint(1, 40)))) for number in range(300)
+    ]
+    with serving(Service(Index.build(encoder, documents, tmp_path / "index"))) as client:
+        for query in ("zebra heron", "amber birch ember", "fjord cedar delta amber"):
+            body = {"q": query, "k": 10, "text": False}
+            asked = [{**body, "offset": offset} for offset in range(0, 100, 10)]
+            hits = [hit for page in asked for hit in client.post("/search", json=page).json()["hits"]]
+            assert len({hit["id"] for hit in hits}) == 100
+            assert [hit["rank"] for hit in hits] == list(range(1, 101))
+            assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
 
 
 def test_filters_are_the_librarys(client):

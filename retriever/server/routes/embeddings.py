@@ -29,7 +29,7 @@ async def embeddings(state: Served, asked: schemas.EmbeddingsRequest) -> Respons
     found = await _embed(state, asked.input, kind)
     vectors = _vectors(found, asked.dimensions, normalise=False)
     as_text = asked.encoding_format == "base64"
-    tokens = sum(one.tokens for one in found)
+    tokens = sum(one.lengths[0].tokens for one in found)
     return json_response(
         {
             "object": "list",
@@ -47,11 +47,14 @@ async def embeddings(state: Served, asked: schemas.EmbeddingsRequest) -> Respons
 async def embed(state: Served, asked: schemas.EmbedRequest) -> Response:
     """Vectors of texts."""
     found = await _embed(state, asked.inputs, asked.prompt_name)
-    limit = found[0].limit
-    longest = max(one.tokens for one in found)
-    if not asked.truncate and limit is not None and longest > limit:
+    cut = [length for one in found for length in one.lengths if not length.fits]
+    if cut and not asked.truncate:
+        longest = max(cut, key=lambda length: length.tokens)
         raise RefusedError(
-            422, "too_long", f"A text has {longest:,} tokens and the model reads {limit:,}: cut it, or set truncate."
+            422,
+            "too_long",
+            f"A text has {longest.tokens:,} tokens, with the model's prompt if it has one, and the model reads "
+            f"{longest.limit:,}: cut it, or set truncate.",
         )
     return json_response(_vectors(found, asked.dimensions, asked.normalize).tolist())
 
