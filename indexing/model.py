@@ -96,7 +96,13 @@ def checked(encoder: Encoder, manifest: Manifest, folder: Path) -> Encoder:
 
 def other_model(encoder: Encoder, manifest: Manifest, folder: Path) -> OtherModelError:
     """What is wrong with an encoder that did not build the index."""
-    built_by = manifest.model.path or "one that was not saved"
+    where = manifest.model.path
+    if where and encoder.path and Path(where).resolve() == encoder.path.resolve():
+        return OtherModelError(
+            f"The model {where} has changed since it built the index {folder}: build the index again, or bring the "
+            "model back as it was."
+        )
+    built_by = where or "one that was not saved"
     return OtherModelError(
         f"The index {folder} was built by another model ({built_by}) than {encoder.path or 'this one'}: "
         "open it with that model, or build it again."

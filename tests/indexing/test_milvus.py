@@ -235,7 +235,11 @@ def test_other_kinds_of_search(encoder, documents, tmp_path):
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
-        (Document("x" * 600, text="a"), "The id of document 'x+' has 600 bytes and Milvus takes 512"),
+        (
+            Document("x" * 600, text="a"),
+            "The id of document 'x+' has 600 bytes and Milvus takes 512: give it a shorter",
+        ),
+        (Document("a\x01b", text="a"), r"The id 'a\\x01b' has a control character, which Milvus cannot look for"),
         (Document("x", text="é" * 40_000), "The text of document 'x' has 80,000 bytes and Milvus takes 65,535: split"),
         (Document("x", text="a", metadata={"a": math.inf}), "The metadata of document 'x' are not JSON"),
     ],
