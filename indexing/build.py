@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
-from retriever.files import replacing
+from retriever.files import replacing, sync
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.factory import AUTO
@@ -312,6 +312,7 @@ def writing(folder: Path, overwrite: bool, *, is_fresh: bool = False) -> Iterato
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
     except OSError as error:
         raise OutputError(f"Cannot write the index {folder}: {error.strerror}.") from error
     try:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import IndexFolderError
+from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.backend import State, open_state, stamp
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion
@@ -142,10 +142,14 @@ class IndexReader:
             For each query its hits, best first, with ranks from ``offset`` + 1 on.
 
         Raises:
-            DataError: A query is blank, ``k`` is below 1 or ``offset`` below 0, the mode, the fusion or the field of a
-                filter is unknown, a filter is no condition, or the weight is not between 0 and 1.
+            DataError: A text is given instead of a list, a query is blank, ``k`` is below 1 or ``offset`` below 0, the
+                mode, the fusion or the field of a filter is unknown, a filter is no condition, or the weight is not
+                between 0 and 1.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
+        for name, given in (("queries", queries), ("filters", filters)):
+            if isinstance(given, str):
+                raise DataError(f"The {name} are the text {given!r}: give a list of {name}.")
         view, model = self._state()
         allowed = view.matching([Condition.parse(text) for text in filters])
         options = mode, allowed, settings, mode == "hybrid", offset

@@ -41,7 +41,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -68,9 +68,9 @@ def replacing(folder: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
-            _sync(path)
+            sync(path)
         _put(temporary, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except RetrieverError:
         raise
     except Exception as error:
@@ -115,7 +115,8 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE) == 0
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or what a folder names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -245,11 +245,7 @@ def migrate(index: Folder) -> None:
 
 def _refuse_local_options(context: typer.Context) -> None:
     """Refuse options that only our own files obey."""
-    for name in ("recall", "memory", "segment_size"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
-            option = name.replace("_", "-")
-            raise DataError(f"Milvus tunes and divides its collections itself: leave --{option} out.")
+    options.refuse_given(context, "recall", "memory", "segment_size", why="is not for Milvus, which tunes itself")
 
 
 def _how_to_go_on(index: Path, stop: KeyboardInterrupt) -> KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retriever.cli.show import RichReporter
+from retriever.errors import DataError
 
 if TYPE_CHECKING:
     from retriever.data.corpus import Corpus
@@ -77,6 +78,18 @@ def read_corpus(
         split=split,
         streaming=streaming,
     )
+
+
+def refuse_given(context: typer.Context, *names: str, why: str) -> None:
+    """Refuse options that would do nothing, by the names of their parameters.
+
+    Raises:
+        DataError: One of them is given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise DataError(f"--{name.replace('_', '-')} {why}: leave it out.")
 
 
 def resume_command() -> str:

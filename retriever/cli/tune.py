@@ -26,6 +26,7 @@ Memory = Annotated[
 
 
 def tune(
+    context: typer.Context,
     index: Annotated[Path, typer.Argument(help="The index folder.")],
     recall: Recall = 0.99,
     queries: Annotated[
@@ -56,12 +57,12 @@ def tune(
     retriever index tune index --hybrid --queries queries.jsonl --qrels qrels/dev.tsv
     """
     if hybrid:
+        options.refuse_given(context, "recall", "factory", "memory", why="says nothing about a hybrid search")
         if queries is None or qrels is None:
             raise DataError("--hybrid needs judged queries: give --queries and --qrels.")
         tune_hybrid(index, queries, qrels, model=model, dry_run=dry_run, seed=seed, json=json, quiet=quiet)
         return
-    if qrels is not None or dry_run:
-        raise DataError("--qrels and --dry-run are read with --hybrid only: give that too, or leave them out.")
+    options.refuse_given(context, "qrels", "dry_run", "seed", why="is read with --hybrid only")
     from retriever.data.corpus import open_corpus
     from retriever.indexing.build import kind_for
     from retriever.indexing.index import Index

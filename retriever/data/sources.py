@@ -48,6 +48,8 @@ def find_source(source: str | Path, split: str = "train", streaming: bool = Fals
         return _folder_source(path, split)
     if path.is_file():
         return file_source(path)
+    if path.exists():
+        raise DataError(f"{source} is no regular file, and a corpus is read more than once: write it into a file.")
     match = HUB_NAME.fullmatch(str(source))
     if match is None or ending(path) is not None:
         raise DataError(f"There is no file or folder {source}: check the path.")

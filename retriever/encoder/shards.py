@@ -92,7 +92,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise DataError(f"There is no shard {self.number}/{self.count}: number them from 1/{self.count} on.")
+            raise DataError(f"There is no shard {self.number}/{self.count}: write 2/3 for the second of three.")
 
     def owns(self, chunk: int) -> bool:
         """Whether a chunk of the corpus, counted from 0, is this shard's."""

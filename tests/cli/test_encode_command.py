@@ -89,7 +89,7 @@ def test_an_index_of_vectors_is_the_index_of_the_corpus(folder, monkeypatch):
     ("options", "sentence"),
     [
         (["--shard", "2"], "--shard is '2': write 2/3 for the second of three."),
-        (["--shard", "0/3"], "There is no shard 0/3: number them from 1/3 on."),
+        (["--shard", "0/3"], "There is no shard 0/3: write 2/3 for the second of three."),
         (["--shard", "1/2"], "was begun in 3 shards, not in 2: go on with 3, or start anew with --overwrite."),
         (["--shard", "1/3", "--kind", "query"], "of another --kind: encode them with the same"),
     ],

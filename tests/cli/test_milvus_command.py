@@ -77,8 +77,11 @@ def test_a_moved_index_is_changed_by_the_same_commands(folder):
         (["--backend", "milvus", "--uri", "{tmp}/notes.txt"], "give a file that ends in .db, or http://host:19530"),
         (["--backend", "milvus", "--uri", "http://127.0.0.1:{port}"], "There is no Milvus at http://127.0.0.1:"),
         (["--backend", "milvus", "--uri", "{tmp}/milvus.db", "--resume"], "cannot be resumed"),
-        (["--backend", "milvus", "--uri", "{tmp}/milvus.db", "--recall", "0.99"], "leave --recall out."),
-        (["--backend", "milvus", "--uri", "{tmp}/milvus.db", "--segment-size", "9"], "leave --segment-size out."),
+        (["--backend", "milvus", "--uri", "{tmp}/milvus.db", "--recall", "0.99"], "--recall is not for Milvus"),
+        (
+            ["--backend", "milvus", "--uri", "{tmp}/milvus.db", "--segment-size", "9"],
+            "--segment-size is not for Milvus",
+        ),
         (["--backend", "milvus", "--uri", "{tmp}/milvus.db", "--factory", "IVF9"], "choose Flat, auto or HNSW32"),
     ],
 )

@@ -89,3 +89,9 @@ def test_what_is_missing_or_belongs_elsewhere_is_named(folder):
     assert "give --queries and --qrels" in call(*asked, "--hybrid", "--queries", folder / "queries.jsonl", code=2)[1]
     assert "read with --hybrid only" in call(*asked, "--qrels", folder / "dev.tsv", code=2)[1]
     assert "read with --hybrid only" in call(*asked, "--dry-run", code=2)[1]
+    assert "--seed is read with --hybrid only" in call(*asked, "--seed", "1", code=2)[1]
+    for option, value in (("--recall", "0.9"), ("--factory", "Flat"), ("--memory", "1GB")):
+        judged = (*asked, "--hybrid", "--qrels", folder / "dev.tsv", option, value)
+        assert f"{option} says nothing about a hybrid search: leave it out" in " ".join(
+            call(*judged, code=2)[1].split()
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import datasets
 import pytest
 
@@ -92,6 +94,12 @@ def test_a_path_that_leads_nowhere_is_named(source, tmp_path, monkeypatch):
         return
     with pytest.raises(DataError, match=rf"There is no file or folder {source}: check the path"):
         open_corpus(source)
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match=r"pipe.jsonl is no regular file, and a corpus is read more than once"):
+        open_corpus(tmp_path / "pipe.jsonl")
 
 
 def test_an_unknown_ending_lists_the_known_ones(tmp_path):

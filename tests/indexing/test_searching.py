@@ -41,6 +41,13 @@ def index(folder, encoder):
         yield index
 
 
+def test_a_text_is_no_list(index):
+    with pytest.raises(DataError, match="The queries are the text 'heron': give a list of queries"):
+        index.search_batch("heron")
+    with pytest.raises(DataError, match="The filters are the text 'number>=2': give a list of filters"):
+        index.search("heron", filters="number>=2")
+
+
 def test_the_weight_of_the_vectors_can_be_chosen(index, exact):
     for weight, weights in ((0.5, None), (0.25, [1, 3]), (0, [0, 1]), (1, [1, 0])):
         expected = fuse([exact["dense"], exact["bm25"]], 10, method="tmm", weights=weights).rows[0]
