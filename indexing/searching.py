@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.errors import DataError
 from retriever.indexing.backend import Allowed, State
-from retriever.indexing.hybrid import Fusion, fuse, shares
+from retriever.indexing.hybrid import Fusion, check_method, fuse, shares
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.ranking import NO_HIT, Ranking, depth
 
@@ -125,6 +125,10 @@ def join_sides(
     Returns:
         Rows and scores (Q, K).
     """
+    if fusion is not None:
+        check_method(fusion)
+    if weight is not None:
+        shares(weight)  # or refuse, also where nothing is fused
     if len(found) == 1:
         return next(iter(found.values()))
     tuned = view.manifest.fusion

@@ -48,6 +48,14 @@ def test_a_text_is_no_list(index):
         index.search("heron", filters="number>=2")
 
 
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+def test_a_wrong_fusion_or_weight_is_refused_in_every_mode(index, mode):
+    with pytest.raises(DataError, match="The fusion 'nope' is unknown"):
+        index.search("heron", mode=mode, fusion="nope")
+    with pytest.raises(DataError, match="The weight of the vectors in a hybrid search is 5"):
+        index.search("heron", mode=mode, weight=5)
+
+
 def test_the_weight_of_the_vectors_can_be_chosen(index, exact):
     for weight, weights in ((0.5, None), (0.25, [1, 3]), (0, [0, 1]), (1, [1, 0])):
         expected = fuse([exact["dense"], exact["bm25"]], 10, method="tmm", weights=weights).rows[0]
