@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from retriever.errors import DataError
 
-_FORM = re.compile(r"\s*(?P<field>[^=!<>]+?)\s*(?P<operator><=|>=|!=|=|<|>)\s*(?P<values>(?![=!<>]).*?)\s*", re.DOTALL)
-_VALUE = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>[^,]*?))\s*(?P<more>,|$)', re.DOTALL)
+_FORM = re.compile(r"(?P<field>[^=!<>]*)(?P<operator><=|>=|!=|=|<|>)(?P<values>.*)", re.DOTALL)
+_VALUE = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"\s*|(?P<plain>[^,]*))(?P<more>,|$)')
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<part>\.[0-9]+)?(?P<power>[eE][-+]?[0-9]+)?", re.ASCII)
 _NUMBERS, _TEXTS = "IN ('integer', 'real', 'true', 'false')", "= 'text'"  # JSON types of SQLite
 _WHOLE = 2**63  # whole numbers below are kept exactly
@@ -38,20 +38,26 @@ class Condition:
             DataError: It has no operator, field or value, or several values where one belongs.
         """
         match = _FORM.fullmatch(text)
-        values = _values(match["values"]) if match else []
-        if match is None or not all(values) or (len(values) > 1 and match["operator"] != "="):
+        field, operator, rest = (part.strip() for part in match.groups()) if match else ("", "", "")
+        values = _values(rest)
+        is_several = len(values) > 1 and operator != "="
+        if not field or not all(values) or is_several or rest.startswith(("=", "!", "<", ">")):
             raise DataError(
                 f"The filter {text!r} is no condition: write a field, one of = != < <= > >=, and a value: year>=2020."
             )
-        meanings = [_meanings(*value, match["operator"]) for value in values if value]
-        return cls(match["field"], match["operator"], tuple(one for meaning in meanings for one in meaning))
+        meanings = [_meanings(*value, operator) for value in values if value]
+        return cls(field, operator, tuple(one for meaning in meanings for one in meaning))
 
     def sql(self) -> tuple[str, list[str | int | float]]:
         """A clause over the metadata of a document, and the values of its placeholders."""
-        kinds = [_TEXTS if isinstance(value, str) else _NUMBERS for value in self.values]
-        tests = [f"(type {kind} AND atom {self.operator} ?)" for kind in kinds]
+        tests, told = list[str](), list[str | int | float]()
+        for kind, is_text in ((_NUMBERS, False), (_TEXTS, True)):
+            if own := [value for value in self.values if isinstance(value, str) is is_text]:
+                several = f"IN ({', '.join('?' * len(own))})"
+                tests.append(f"(type {kind} AND atom {several if self.operator == '=' else f'{self.operator} ?'})")
+                told += own
         clause = f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND ({' OR '.join(tests)}))"
-        return clause, [self.field, *self.values]
+        return clause, [self.field, *told]
 
 
 def _values(text: str) -> list[tuple[str, bool] | None]:
@@ -60,7 +66,10 @@ def _values(text: str) -> list[tuple[str, bool] | None]:
     place, more = 0, ","
     while more and (match := _VALUE.match(text, place)):
         quoted, plain, more = match.groups()
-        values.append((quoted.replace('""', '"'), True) if quoted is not None else (plain, False) if plain else None)
+        if quoted is not None:
+            values.append((quoted.replace('""', '"'), True))
+        else:
+            values.append((plain.strip(), False) if plain.strip() else None)
         place = match.end()
     return values
 

@@ -91,6 +91,13 @@ def test_a_condition_looks_at_the_documents_once_and_is_right_after_changes(enco
         assert found("odd=1") == first - {gone, min(both - {gone})} | {"new"}
 
 
+def test_a_condition_takes_many_values(index):
+    values = ",".join(map(str, range(1900, 6900)))
+    expected = [d.id for d in everything(index) if d.metadata.get("year") in range(1900, 6900)]
+    found = index.search("amber", 200, "dense", filters=[f"year={values}"])
+    assert sorted(hit.id for hit in found) == sorted(expected)
+
+
 def test_a_filter_that_nothing_meets_gives_no_hit(index):
     for mode in MODES:
         assert index.search_batch(["amber", "heron"], 3, mode, filters=["year>3000"]) == [[], []]
