@@ -17,7 +17,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -312,7 +312,9 @@ def writing(folder: Path, overwrite: bool, *, is_fresh: bool = False) -> Iterato
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sync(folder.parent)
+        if is_new:
+            with suppress(PermissionError):  # a parent that may be written, but not read
+                sync(folder.parent)
     except OSError as error:
         raise OutputError(f"Cannot write the index {folder}: {error.strerror}.") from error
     try:

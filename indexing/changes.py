@@ -141,13 +141,15 @@ def tune(
         check_queries(queries)
     with _changing(folder) as (view, generation):
         old = view.manifest
-        wanted = factory or old.factory, memory or old.memory
-        DenseIndex.empty(old.dimension, old.similarity, wanted[0], old.documents, wanted[1])  # or refuse
-        manifest = old.model_copy(update={"factory": wanted[0], "memory": wanted[1], "recall": recall})
-        fit = [(one.factory or old.factory) in _kinds(manifest, one.documents) for one in old.segments]
-        if (factory or memory) and not all(fit):
-            _join(view, manifest, 0, generation, queries)
-            return
+        wanted = {"factory": factory or old.factory, "memory": memory or old.memory, "recall": recall}
+        manifest = old.model_copy(update=wanted)
+        if factory or memory:
+            fits = all((one.factory or old.factory) in _kinds(manifest, one.documents) for one in old.segments)
+            most = max((one.documents for one in old.segments), default=0) if fits else old.documents
+            DenseIndex.empty(old.dimension, old.similarity, manifest.factory, most, manifest.memory)  # or refuse
+            if not fits:
+                _join(view, manifest, 0, generation, queries)
+                return
         segments = [
             record.model_copy(update={"tuning": tune_to(segment.dense, recall, queries)})
             for record, segment in zip(old.segments, view.segments, strict=True)
@@ -175,7 +177,7 @@ def _settle(folder: Path, generation: int) -> None:
             _join(view, view.manifest, first, generation)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped; the documents are in the index, only segments are not joined.") from None
-    except RetrieverError as error:
+    except (RetrieverError, OSError) as error:
         logger.warning("The documents are in the index %s, but its segments could not be joined yet: %s", folder, error)
 
 

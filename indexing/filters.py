@@ -19,7 +19,8 @@ _FORM = re.compile(r"(?P<field>[^=!<>]*)(?P<operator><=|>=|!=|=|<|>)(?P<values>.
 _VALUE = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"\s*|(?P<plain>[^,]*))(?P<more>,|$)')
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<part>\.[0-9]+)?(?P<power>[eE][-+]?[0-9]+)?", re.ASCII)
 _NUMBERS, _TEXTS = "IN ('integer', 'real', 'true', 'false')", "= 'text'"  # JSON types of SQLite
-_WHOLE = 2**63  # whole numbers below are kept exactly
+MOST = 10_000  # values of a condition: SQLite takes 32,766 of them in a clause, and a number can stand for two
+_WHOLE = 2**63  # whole numbers up to it are compared exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Condition:
         """Read a condition.
 
         Raises:
-            DataError: It has no operator, field or value, or several values where one belongs.
+            DataError: It has no operator, field or value, several values where one belongs, or more than ``MOST``.
         """
         match = _FORM.fullmatch(text)
         field, operator, rest = (part.strip() for part in match.groups()) if match else ("", "", "")
         values = _values(rest)
+        if len(values) > MOST:
+            raise DataError(f"A filter takes {MOST:,} values at most, not {len(values):,}: ask in several searches.")
         is_several = len(values) > 1 and operator != "="
         if not field or not all(values) or is_several or rest.startswith(("=", "!", "<", ">")):
             raise DataError(
@@ -52,10 +55,12 @@ class Condition:
         """A clause over the metadata of a document, and the values of its placeholders."""
         tests, told = list[str](), list[str | int | float]()
         for kind, is_text in ((_NUMBERS, False), (_TEXTS, True)):
-            if own := [value for value in self.values if isinstance(value, str) is is_text]:
-                several = f"IN ({', '.join('?' * len(own))})"
-                tests.append(f"(type {kind} AND atom {several if self.operator == '=' else f'{self.operator} ?'})")
-                told += own
+            own = [value for value in self.values if isinstance(value, str) is is_text]
+            if own and self.operator == "=":
+                tests.append(f"(type {kind} AND atom IN ({', '.join('?' * len(own))}))")
+            elif own:
+                tests.append(f"(type {kind} AND atom {self.operator} ?)")
+            told += own
         clause = f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND ({' OR '.join(tests)}))"
         return clause, [self.field, *told]
 
@@ -81,6 +86,6 @@ def _meanings(text: str, is_quoted: bool, operator: str) -> list[str | int | flo
     if is_quoted or (word is None and match is None):
         return [text]
     number: int | float = float(text) if word is None else word
-    if match and not match["part"] and not match["power"] and len(text) < 20 and abs(int(text)) < _WHOLE:
+    if match and not match["part"] and not match["power"] and len(text) <= 20 and -_WHOLE <= int(text) < _WHOLE:
         number = int(text)
     return [number, text] if operator in ("=", "!=") else [number]

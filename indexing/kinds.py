@@ -68,7 +68,10 @@ def create(factory: str, dimension: int) -> faiss.Index:
     except RuntimeError as error:
         raise unknown from error
     inner = unwrapped(index)
-    if inner.metric_type != faiss.METRIC_INNER_PRODUCT or (isinstance(inner, faiss.IndexIVF) and not inner.nlist):
+    is_empty = (isinstance(inner, faiss.IndexIVF) and not inner.nlist) or (
+        isinstance(inner, faiss.IndexHNSW) and inner.hnsw.assign_probas.size() < 2
+    )  # without lists or levels, FAISS would break off the process
+    if is_empty or inner.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise unknown
     if isinstance(index, (faiss.IndexRefine, faiss.IndexIDMap)):
         raise IndexFolderError(
@@ -122,7 +125,8 @@ def learn(index: faiss.Index, store: faiss.Index) -> None:
     too_few = IndexFolderError(
         f"{store.ntotal:,} vectors are too few to learn this kind of index from: choose Flat, or fewer lists."
     )
-    if len(sample) < index.d and any(isinstance(turn, faiss.OPQMatrix) for turn in turns(index)):
+    rotations = [turn for turn in turns(index) if isinstance(turn, faiss.OPQMatrix)]
+    if len(sample) < max((max(turn.d_in, turn.d_out) for turn in rotations), default=0):
         raise too_few  # FAISS would break off the process
     try:
         if isinstance(index, faiss.IndexPreTransform):

@@ -235,7 +235,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         if too_many_open(error):
             raise
-        if (folder / UNFINISHED).exists():
+        if isinstance(error, FileNotFoundError) and (folder / UNFINISHED).exists():
             raise IndexFolderError(
                 f"{folder} holds an unfinished build and no index yet: go on with `retriever index build`, the same "
                 "options and --resume."

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.indexing.milvus_filters import UNHEARD
 from retriever.indexing.ranking import Hits
 
 BATCH = 500  # entities sent or fetched at a time: a message of Milvus holds 64 MB
@@ -38,7 +39,6 @@ LONGEST = {"id": 512, "title": 65_535, "text": 65_535}  # bytes
 FINGERPRINT = "retriever.fingerprint"
 KINDS = {"Flat": "FLAT", "auto": "AUTOINDEX"}
 TOLD = ["id", "row", "title", "text", "metadata"]
-CONTROL = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")  # JSON writes them in a way that Milvus does not read
 GRAPH = re.compile(r"HNSW(\d+)")
 
 
@@ -203,7 +203,7 @@ class Collection:
         self._client.close()
 
     def _select(self, field: str, values: Sequence[Any], told: Sequence[str]) -> Iterator[dict[str, Any]]:
-        values = [value for value in values if not (isinstance(value, str) and CONTROL.search(value))]  # nothing has it
+        values = [value for value in values if not (isinstance(value, str) and UNHEARD.search(value))]  # nothing has it
         for start in range(0, len(values), BATCH):
             some = _among(field, values[start : start + BATCH])
             with self._asking():
@@ -283,7 +283,7 @@ def _entity(document: Document, row: int, vector: NDArray[np.float32], words: Ma
                 f"The {name} of document {document.id[:80]!r} has {size:,} bytes and Milvus takes {LONGEST[name]:,}: "
                 f"{way_out}."
             )
-    if CONTROL.search(document.id):
+    if UNHEARD.search(document.id):
         raise DataError(f"The id {document.id!r} has a control character, which Milvus cannot look for: give another.")
     return {**texts, "row": row, "metadata": dict(document.metadata), "vector": vector, "words": dict(words)}
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable, Sequence
 
+from retriever.errors import DataError
 from retriever.indexing.filters import Condition
 
+UNHEARD = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\ud800-\udfff]")  # what JSON writes in a way that Milvus does not read
 LARGEST = 1e308  # beyond it are numbers that no expression can name
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
@@ -26,7 +29,14 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 def expression(conditions: Sequence[Condition]) -> str | None:
-    """What documents that meet all conditions meet, in the language of Milvus; None without any condition."""
+    """What documents that meet all conditions meet, in the language of Milvus; None without any condition.
+
+    Raises:
+        DataError: One holds a character that cannot be written in it.
+    """
+    for one in conditions:
+        if UNHEARD.search(" ".join([one.field, *(value for value in one.values if isinstance(value, str))])):
+            raise DataError(f"The filter by {one.field!r} holds a control or half a character: Milvus cannot read it.")
     tests = [f"({' or '.join(_test(one.field, one.operator, value) for value in one.values)})" for one in conditions]
     return " and ".join(tests) or None
 

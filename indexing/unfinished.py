@@ -6,7 +6,7 @@
    nothing is written or encoded; then it continues with the next segment.
 3. When the manifest names all segments, the file goes.
 
-A build that goes on must have the same model, options and corpus as the one that was interrupted.
+A build that goes on must have the same model, options, corpus and given vectors as the one that was interrupted.
 """
 
 from __future__ import annotations

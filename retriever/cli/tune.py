@@ -65,6 +65,7 @@ def tune(
     options.refuse_given(context, "qrels", "dry_run", "seed", why="is read with --hybrid only")
     from retriever.data.corpus import open_corpus
     from retriever.indexing.build import kind_for
+    from retriever.indexing.factory import AUTO
     from retriever.indexing.index import Index
 
     reporter = RichReporter(quiet or json)
@@ -79,7 +80,7 @@ def tune(
         print_json({"kinds": facts["kinds"], "tuning": found and found.model_dump()})
     elif found is None:
         count = facts["documents"]
-        is_ignored = factory is not None and factory != kind_for(factory, count, facts["dimension"])
+        is_ignored = factory not in (None, AUTO) and factory != kind_for(factory, count, facts["dimension"])
         few = " So few are searched exactly, whatever the factory." if is_ignored else ""
         typer.echo(f"Every search of {index} compares with all {count:,} vectors: nothing is to be tuned.{few}")
     else:

@@ -96,6 +96,8 @@ def test_a_condition_takes_many_values(index):
     expected = [d.id for d in everything(index) if d.metadata.get("year") in range(1900, 6900)]
     found = index.search("amber", 200, "dense", filters=[f"year={values}"])
     assert sorted(hit.id for hit in found) == sorted(expected)
+    with pytest.raises(DataError, match="A filter takes 10,000 values at most, not 10,001"):
+        index.search("amber", filters=[f"year={','.join('1' * 10_001)}"])
 
 
 def test_a_filter_that_nothing_meets_gives_no_hit(index):
@@ -152,12 +154,18 @@ def test_the_parts_of_a_condition():
 
 
 def test_numbers_are_compared_exactly_and_texts_as_they_are_written(encoder, tmp_path):
-    metas = {"a": {"n": 2**53 + 1, "zip": "02139"}, "b": {"n": 2**53, "zip": "7"}, "c": {"n": 7, "zip": 7}}
+    metas = {
+        "a": {"n": 2**53 + 1, "zip": "02139", "m": -(10**18) - 1},
+        "b": {"n": 2**53, "zip": "7"},
+        "c": {"n": 7, "zip": 7},
+    }
     corpus = [Document(name, text="amber", metadata=meta) for name, meta in metas.items()]
     with Index.build(encoder, corpus, tmp_path / "index") as index:
         for text, expected in {
             f"n={2**53 + 1}": "a",
             f"n>{2**53}": "a",
+            f"m={-(10**18) - 1}": "a",
+            f"m>={-(10**18)}": "",
             f"n!={2**53}": "ac",
             "zip=02139": "a",
             "zip!=02139": "b",

@@ -87,6 +87,9 @@ def test_less_memory_makes_smaller_codes(encoder, documents, tmp_path):
         with pytest.raises(IndexFolderError, match="give it more memory"):
             index.tune(0.9, memory=100)
         assert index.info()["kinds"] == ["PCAR16,IVF32,PQ4x4fs"]
+    with Index.build(encoder, documents, tmp_path / "segments", memory=14 * 60, segment=60) as index:
+        index.tune(0.8)
+        assert (index.manifest.recall, index.info()["segments"]) == (0.8, 2)
     with Index.build(encoder, documents[:40], tmp_path / "small") as index:
         with pytest.raises(IndexFolderError, match="give it more memory"):
             index.tune(0.9, memory=1)

@@ -220,7 +220,7 @@ def test_wrappers_that_are_ours_already_are_refused(factory):
         DenseIndex.empty(64, factory=factory)
 
 
-@pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW8_PQ8", "HNSW8_2+PQ8", "LSH"])
+@pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW0", "HNSW1", "HNSW8_PQ8", "HNSW8_2+PQ8", "LSH"])
 def test_kinds_that_faiss_cannot_search_by_inner_product_are_refused(factory):
     with pytest.raises(IndexFolderError, match=r"FAISS makes no index .* by inner product"):
         DenseIndex.empty(64, factory=factory)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from retriever.errors import DataError
 from retriever.indexing.filters import Condition
 from retriever.indexing.milvus_filters import expression
 
@@ -33,6 +34,12 @@ def told(*filters):
 )
 def test_conditions(text, wanted):
     assert told(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["a=x\x01", "a\x02b=x", "a=\ud800"])
+def test_what_milvus_cannot_read_is_refused(text):
+    with pytest.raises(DataError, match="holds a control or half a character"):
+        told(text)
 
 
 def test_all_must_hold_and_none_is_none():
