@@ -129,8 +129,8 @@ def tune_index(index: Index, queries: Mapping[str, str], qrels: Qrels, *, seed: 
         seed: Of the random splits.
 
     Raises:
-        DataError: A judged query is not among the queries, no judged document is in the index, or fewer than ten
-            queries are judged.
+        DataError: A judged query is not among the queries, no document of the index is judged relevant, or fewer than
+            ten queries are judged.
         IndexFolderError: The index was changed meanwhile, or its model is not there.
     """
     judged = sorted(query for query, grades in qrels.items() if grades)
@@ -140,8 +140,12 @@ def tune_index(index: Index, queries: Mapping[str, str], qrels: Qrels, *, seed: 
     generation = index.manifest.generation
     ids = sorted({name for query in judged for name in qrels[query]})
     row_of = {name: row for name, row in zip(ids, index.rows(ids).tolist(), strict=True) if row != NO_HIT}
-    if not row_of:
-        raise DataError(f"No judged document is in the index {index.folder}: give the judgments of its documents.")
+    relevant = {name for query in judged for name, grade in qrels[query].items() if grade > 0}
+    if relevant.isdisjoint(row_of):
+        raise DataError(
+            f"No document of the index {index.folder} is judged relevant: give judgments of its documents, some "
+            "of them with a grade above 0."
+        )
     dense, bm25 = index.parts([queries[query] for query in judged], DEPTH + 1)
     own = index.rows(judged).tolist()
     if index.manifest.generation != generation:

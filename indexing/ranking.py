@@ -54,17 +54,6 @@ class Ranking:
         return cls(rows, scores, background)
 
     @classmethod
-    def of_scores(cls, scores: NDArray[np.float32], k: int) -> Ranking:
-        """The ``k`` best of a score matrix (Q, N); a score of −∞ is no hit.
-
-        Raises:
-            DataError: ``k`` is below 1.
-        """
-        everything = np.arange(scores.shape[1])
-        width = depth(k, len(everything))
-        return cls.stack((best(everything, row, width) for row in scores), width)
-
-    @classmethod
     def sorted(
         cls, rows: NDArray[np.int64], scores: NDArray[np.float32], background: Background | None = None
     ) -> Ranking:

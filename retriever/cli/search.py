@@ -39,6 +39,7 @@ class Fusion(str, Enum):
 
 
 def search(
+    context: typer.Context,
     index: Annotated[Path, typer.Argument(help="The index folder.")],
     query: Annotated[str, typer.Argument(help="What to look for; - reads it from standard input.")],
     k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Hits to show.")] = 10,
@@ -70,6 +71,10 @@ def search(
     from retriever.indexing.index import Index
     from retriever.indexing.kinds import SearchSettings
 
+    if mode != Mode.hybrid:
+        options.refuse_given(context, "fusion", "weight", why=f"is for --mode hybrid, not {mode.value}")
+    if mode == Mode.bm25:
+        options.refuse_given(context, "nprobe", "ef", "rerank", why="is for vectors, and --mode bm25 has none")
     if query == "-":
         query = typer.get_text_stream("stdin").read()
     told = {name: value for name, value in (("nprobe", nprobe), ("ef", ef), ("rerank", rerank)) if value is not None}

@@ -206,6 +206,8 @@ MISTAKES = [
     (["index", "build", "{tmp}", "{folder}/notes.jsonl", "-o", "{tmp}/ix"], "holds no model"),
     (["search", "{tmp}", "query"], "index"),
     (["search", "{folder}/index", " "], "The query is empty"),
+    (["search", "{folder}/index", "a", "--mode", "dense", "--weight", "0.5"], "is for --mode hybrid, not dense"),
+    (["search", "{folder}/index", "a", "--mode", "bm25", "--rerank", "3"], "--rerank is for vectors"),
     (["eval", "beir", "{folder}/model", "{folder}/tiny", "--split", "dev"], "test"),
     (["eval", "beir", "{folder}/model", "{tmp}"], "{tmp}"),
     (["data", "stats", "{tmp}/picture.png"], ".jsonl"),

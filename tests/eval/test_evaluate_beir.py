@@ -8,6 +8,7 @@ from dataclasses import replace
 import encoders
 import numpy as np
 import pytest
+from rankings import ranked
 from shared_data import SHARED, needs_shared
 
 from retriever.data.beir import BeirDataset, load_beir
@@ -20,7 +21,7 @@ from retriever.eval.metrics import METRICS, score_run
 from retriever.eval.runs import read_run
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
-from retriever.indexing.ranking import Background, Ranking
+from retriever.indexing.ranking import Background
 
 TEXTS = [
     "documents and vectors",
@@ -56,7 +57,7 @@ def test_all_modes_equal_the_parts_put_together(encoder, dataset):
     scores = encoder.encode(questions, "query") @ encoder.encode(TEXTS).T
     background = Background(scores.mean(axis=1), scores.std(axis=1), np.ones(3))
     scores[2] = -np.inf  # no known word, no vector, no hit
-    dense = replace(Ranking.of_scores(scores, 7), background=background)
+    dense = replace(ranked(scores, 7), background=background)
     expected = {"dense": dense, "bm25": bm25, "hybrid": fuse([dense, bm25], 7)}
     assert list(results.metrics) == list(results.runs) == ["dense", "bm25", "hybrid"]
     for mode, ranking in expected.items():

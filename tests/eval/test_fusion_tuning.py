@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from rankings import ranked
 
 from retriever.data.document import Document
 from retriever.data.tokenizers import WordTokenizer
@@ -32,7 +33,7 @@ DOCUMENTS = [f"d{row}" for row in range(50)]
 def ranking(scores, least):
     """All documents, by their scores (Q, N)."""
     background = Background(scores.mean(axis=1), scores.std(axis=1), np.ones(len(scores)), least)
-    found = Ranking.of_scores(scores.astype(np.float32), scores.shape[1])
+    found = ranked(scores.astype(np.float32), scores.shape[1])
     return Ranking(found.rows, found.scores, background)
 
 
@@ -183,8 +184,10 @@ def test_mistakes_are_refused(index, monkeypatch):
     queries, qrels = questions(index)
     with pytest.raises(DataError, match="Query 'q d0' is judged and not among the queries"):
         tune_index(index, {}, qrels)
-    with pytest.raises(DataError, match="No judged document is in the index"):
+    with pytest.raises(DataError, match=r"No document of the index .* is judged relevant"):
         tune_index(index, queries, {query: {"x": 1} for query in queries})
+    with pytest.raises(DataError, match="with a grade above 0"):
+        tune_index(index, queries, {query: dict.fromkeys(grades, 0) for query, grades in qrels.items()})
     with pytest.raises(DataError, match="at least 10 judged queries, not 0"):
         tune_index(index, queries, {})
     parts = index.parts

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rankings import ranked
 
 import retriever.indexing.view as view
 from retriever.data.document import Document
@@ -22,7 +23,7 @@ from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Hit, Index
 from retriever.indexing.manifest import Manifest
 from retriever.indexing.postings import Postings
-from retriever.indexing.ranking import Background, Ranking
+from retriever.indexing.ranking import Background
 from retriever.indexing.store import DocumentStore
 from retriever.indexing.verify import difference
 
@@ -43,7 +44,7 @@ def exact(encoder, documents):
     vectors, query = encoder.encode(contents), encoder.encode([QUERY], "query")
     scores = query @ vectors.T  # the encoder ends with a normalisation
     background = Background(scores.mean(axis=1), scores.std(axis=1), np.ones(1))
-    dense = replace(Ranking.of_scores(scores, 120), background=background)
+    dense = replace(ranked(scores, 120), background=background)
     bm25 = Bm25Index.build(contents).search([QUERY], 120)
     return {"dense": dense, "bm25": bm25, "hybrid": fuse([dense, bm25], 120)}
 
@@ -91,7 +92,7 @@ def test_graphs_and_prompts_and_dot_products(encoder, documents, tmp_path):
     other.prompts = {"query": "amber: "}
     with Index.build(other, documents, tmp_path / "index", factory="HNSW32") as index:
         vectors = other.encode([document.content for document in documents])
-        rows = Ranking.of_scores(other.encode(["heron"], "query") @ vectors.T, 5).rows[0]
+        rows = ranked(other.encode(["heron"], "query") @ vectors.T, 5).rows[0]
         assert [hit.id for hit in index.search("heron", 5, "dense")] == [f"doc-{row}" for row in rows]
         assert index.info()["similarity"] == "dot"
         assert index.info()["model"]["prompts"] == {"query": "amber: "}

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rankings import ranked
 
 from retriever.errors import DataError
-from retriever.indexing.ranking import Ranking, best
+from retriever.indexing.ranking import Ranking, best, depth
 
 matrices = st.tuples(st.integers(1, 4), st.integers(1, 12)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 1.0, 2.0]))
@@ -19,7 +20,7 @@ matrices = st.tuples(st.integers(1, 4), st.integers(1, 12)).flatmap(
 @settings(deadline=None)
 @given(matrices, st.integers(1, 15))
 def test_the_best_of_a_matrix_equal_a_full_sort(scores, k):
-    ranking = Ranking.of_scores(scores, k)
+    ranking = ranked(scores, k)
     assert ranking.rows.shape == ranking.scores.shape == (len(scores), min(k, scores.shape[1]))
     for query, row in enumerate(scores.tolist()):
         everything = sorted(range(len(row)), key=lambda document: (-row[document], document))
@@ -60,4 +61,4 @@ def test_no_queries_give_an_empty_ranking():
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_refused(k):
     with pytest.raises(DataError, match=f"k is {k}: ask for at least one hit"):
-        Ranking.of_scores(np.ones((1, 3), np.float32), k)
+        depth(k, 3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,6 +104,25 @@ def test_metrics_count_requests_batches_and_refusals(client):
     assert found[("retriever_waiting_reads",)] == found[("retriever_waiting_writes",)] == 0
     assert found["retriever_refused_total", ("status", "422")] == 1
     assert found[("process_resident_memory_bytes",)] > 1e6
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models"])
+def test_others_are_answered_while_an_index_is_opened_anew(service, monkeypatch, path):
+    opening, answered = threading.Event(), threading.Event()
+    state = Index._state
+
+    def slow(self):
+        opening.set()
+        assert answered.wait(10), "the event loop waits too"
+        return state(self)
+
+    with serving(Service(service.index)) as client, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(Index, "_state", slow)
+        asked = pool.submit(client.get, path)
+        assert opening.wait(10)
+        assert client.get("/metrics").status_code == 200
+        answered.set()
+        assert asked.result().status_code == 200
 
 
 def test_health_tells_when_the_index_is_gone(client, index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from retriever.errors import RetrieverError
@@ -20,7 +21,7 @@ async def health(state: Served) -> Response:
     try:
         ready = state.reads.is_running and state.writes.is_running
         if state.service.index is not None:
-            len(state.service.index)
+            await run_in_threadpool(len, state.service.index)  # it may have to open what another process wrote
     except RetrieverError:
         ready = False
     if not ready:

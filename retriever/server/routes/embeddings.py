@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from fastapi import APIRouter
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from retriever.encoder.encoder import Kind
@@ -22,7 +23,7 @@ router = APIRouter(tags=["embeddings"], responses=REFUSALS)
 @router.post("/v1/embeddings", response_model=schemas.EmbeddingsAnswer)
 async def embeddings(state: Served, asked: schemas.EmbeddingsRequest) -> Response:
     """Vectors of texts, as the model makes them."""
-    name = state.service.name
+    name = await _name(state)
     if asked.model != name:
         raise RefusedError(404, "model_not_found", f"There is no model of this name here: ask for {name}.")
     kind: Kind = "query" if asked.input_type in ("query", "search_query") else "document"
@@ -62,8 +63,13 @@ async def embed(state: Served, asked: schemas.EmbedRequest) -> Response:
 @router.get("/v1/models")
 async def models(state: Served) -> Response:
     """The model that is served."""
-    model = {"id": state.service.name, "object": "model", "created": 0, "owned_by": "retriever"}
+    model = {"id": await _name(state), "object": "model", "created": 0, "owned_by": "retriever"}
     return json_response({"object": "list", "data": [model]})
+
+
+async def _name(state: State) -> str:
+    """Of the model; the index may have to be opened anew for it."""
+    return await run_in_threadpool(lambda: state.service.name)
 
 
 async def _embed(state: State, texts: str | Sequence[str], kind: Kind) -> list[Embedding]:
