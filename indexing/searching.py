@@ -91,7 +91,7 @@ def search_sides(
         raise DataError(f"The search mode {mode!r} is unknown: choose hybrid, dense or bm25.")
     if offset < 0:
         raise DataError(f"offset is {offset}: give the number of hits to skip, 0 or more.")
-    deepest = offset + depth(k, k)
+    deepest = offset + depth(k, k)  # or refuse k
     if mode == "bm25":
         return {"bm25": view.bm25.search(queries, deepest, allowed)}
     if mode == "dense":

@@ -47,6 +47,9 @@ class _Later:
     is_logged: bool = False
 
 
+_UNAVAILABLE = _Later(
+    503, "unavailable", "What is served cannot be read or written now: the server's log tells why.", 5, is_logged=True
+)
 _LATER: dict[type, _Later] = {
     OverloadedError: _Later(429, "overloaded", "Too many requests are waiting: come back in a second.", 1),
     TimeoutError: _Later(503, "timeout", "There was no answer in time: ask for less at once, or come back later.", 5),
@@ -58,13 +61,8 @@ _LATER: dict[type, _Later] = {
         60,
         is_logged=True,
     ),
-    RetrieverError: _Later(
-        503,
-        "unavailable",
-        "What is served cannot be read or written now: the server's log tells why.",
-        5,
-        is_logged=True,
-    ),
+    RetrieverError: _UNAVAILABLE,
+    OSError: _UNAVAILABLE,  # such as too many open files
 }
 
 

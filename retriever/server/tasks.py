@@ -151,7 +151,7 @@ class Upsert:
             replaced.append(document.id in seen or self.index.get(document.id) is not None)
             seen.add(document.id)
         self.index.add({document.id: document for document in inputs}.values(), dtype=self.dtype)
-        len(self.index)  # opens the new state here, and not in the event loop
+        len(self.index)  # opens the new state now, so that no search has to
         return replaced
 
 

@@ -37,6 +37,7 @@ def test_folders_are_left_out_of_sentences(sentence, told):
         (ValueError("secret /etc/passwd"), 500, "internal"),
         (RecursionError("secret"), 500, "internal"),
         (IndexFolderError("The index /srv/secret/index is damaged."), 503, "unavailable"),
+        (OSError(24, "Too many open files", "/srv/secret/index"), 503, "unavailable"),
         (DataError("The field /srv/secret/x is wrong."), 422, "invalid"),
     ],
 )

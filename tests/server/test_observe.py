@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -131,6 +133,15 @@ def test_health_tells_when_the_index_is_gone(client, index):
     refusal(client.get("/health"), 503, "not_ready")
     refusal(client.get("/search", params={"q": "a"}), 503, "unavailable")
     assert client.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+def test_health_tells_when_too_many_files_are_open(client, monkeypatch):
+    def refused(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Index, "_state", refused)
+    refusal(client.get("/health"), 503, "not_ready")
+    refusal(client.get("/search", params={"q": "a"}), 503, "unavailable")
 
 
 @pytest.mark.parametrize("called", [None, "mine"])

@@ -22,7 +22,7 @@ async def health(state: Served) -> Response:
         ready = state.reads.is_running and state.writes.is_running
         if state.service.index is not None:
             await run_in_threadpool(len, state.service.index)  # it may have to open what another process wrote
-    except RetrieverError:
+    except (RetrieverError, OSError):
         ready = False
     if not ready:
         raise RefusedError(503, "not_ready", "The server cannot answer now: its log tells why.")
