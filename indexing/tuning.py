@@ -3,7 +3,9 @@
 1. Queries are the user's own, or documents of the index where there are none. A document is an easier query than a
    person's: it lies among its neighbours. It finds itself first, which does not count.
 2. Their true hits are the ten nearest of all stored vectors; what is as near as the tenth is as true. Recall is the
-   share of ten true hits that a search finds. Every second query is for choosing, the others are for measuring.
+   share of ten true hits that a search finds. A query to which more than twenty are as near is left out, unless nearly
+   all are like that: in a crowd of equal texts, what a search finds says little of it. Of the others, every second is
+   for choosing, and the rest for measuring.
 3. For each breadth (lists visited, or breadth of the walk through a graph) one deep search by codes tells at which
    depth each true hit stands, and so the recall for every number of candidates that full vectors score: a true hit
    among the candidates is always found. Two timed searches tell what a candidate costs.
@@ -190,8 +192,11 @@ def _ask(index: DenseIndex, queries: Array | None) -> tuple[Questions, float]:
     found = index.exact(vectors, 2 * K + 1)
     per_second = len(vectors) / (time.thread_time() - began)
     scores = found.scores if own is None else np.where(found.rows == own[:, None], -np.inf, found.scores)
-    bar = -np.sort(-scores, axis=1)[:, K - 1 : K]  # (Q, 1)
-    truth = np.where(scores >= bar - TIE, found.rows, MISSING)
+    bar = -np.sort(-scores, axis=1)[:, K - 1 : K] - TIE  # (Q, 1)
+    truth = np.where(scores >= bar, found.rows, MISSING)
+    is_told = found.scores[:, -1] < bar[:, 0]  # all that are as near as the tenth are known
+    if is_told.sum() >= FEWEST:
+        vectors, truth = vectors[is_told], truth[is_told]
     return Questions(vectors, truth, K if own is None else K + 1), per_second
 
 

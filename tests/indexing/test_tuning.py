@@ -97,6 +97,22 @@ def test_equal_documents_are_equally_true():
     np.testing.assert_array_equal(asked.recall(last_ten)[:, -1], 1)
 
 
+def test_a_crowd_of_equal_documents_does_not_blur_what_is_found():
+    """Of 40 that are equally near a search may find any ten, and the true hits that are known are 21 of them."""
+    documents = np.concatenate([DOCUMENTS, np.repeat(drawn(15, 5), 40, axis=0)])
+    index = DenseIndex.build(documents, factory="HNSW16_SQ8")
+    asked, _ = tuning._ask(index, None)
+    assert 700 < len(asked.vectors) < 834  # five of six documents are in no crowd, and most of them near to none
+    assert ((asked.truth != MISSING).sum(axis=1) == 10).all()
+    chosen = tuning._cheapest(list(tuning._options(index, asked, 0.9)), 0.9)
+    assert tuning._measure(index, asked, chosen.settings).recall == pytest.approx(chosen.recall, abs=0.005)
+
+
+def test_nothing_but_crowds_can_be_tuned_too():
+    index = DenseIndex.build(np.repeat(drawn(20, 5), 40, axis=0), factory="IVF16,PQ16x4fs")
+    assert tune(index, 0.9).queries == 400
+
+
 def test_recall_at_every_depth_is_that_of_a_loop():
     rng = np.random.default_rng(4)
     rows = np.stack([rng.permutation(40)[:25] for _ in range(6)])
