@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings
-from retriever.indexing.tuning import tune
+from retriever.indexing.tuning import Questions, ask, tune
 from retriever.indexing.vector_files import store_path
 from retriever.indexing.vectors import unit
 
@@ -154,12 +154,6 @@ PEERS: dict[str, tuple[str, Callable[[Array], Graph]]] = {
 }
 
 
-def recall(rows: Rows, truth: Rows) -> NDArray[np.float64]:
-    """Share of the true hits that each query found (Q,)."""
-    shares: NDArray[np.float64] = (rows[:, :, None] == truth[:, None, :]).any(axis=2).sum(axis=1) / K
-    return shares
-
-
 def speed(search: Callable[[], object], queries: int) -> float:
     """Queries a CPU second, at best."""
     return queries / min(timed(search)[1] for _ in range(ROUNDS))
@@ -172,29 +166,32 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return made, time.process_time() - began
 
 
-def graph_row(name: str, documents: Array, queries: Array, truth: Rows) -> None:
+def graph_row(name: str, documents: Array, asked: Questions) -> None:
     """Build a peer, choose its breadths, and print what it does."""
     module, kind = PEERS[name]
     if importlib.util.find_spec(module) is None:
         print(f"{name:<28} is not installed: `pip install {module}` adds it.")
         return
     graph, seconds = timed(lambda: kind(documents))
+    choosing, measuring = asked.every_second(0), asked.every_second(1)
     cells, walks = [], list(WALKS)
     for target in TARGETS:
-        while walks:
-            found = recall(graph.search(queries[::2], walks[0]), truth[::2])
-            if found.mean() >= target:
-                break
+        while walks and recall(graph, choosing, walks[0]) < target:
             walks.pop(0)
         if not walks:
             cells.append("not reached")
             continue
-        asked, ef = queries[1::2], walks[0]
-        share = recall(graph.search(asked, ef), truth[1::2]).mean()
-        cells.append(f"{speed(lambda: graph.search(asked, ef), len(asked)):>7,.0f} at {share:.3f}, ef {ef}")  # noqa: B023
+        ef, vectors = walks[0], measuring.vectors
+        rate = speed(lambda: graph.search(vectors, ef), len(vectors))  # noqa: B023
+        cells.append(f"{rate:>7,.0f} at {recall(graph, measuring, ef):.3f}, ef {ef}")
     with tempfile.TemporaryDirectory() as folder:
         graph.save(f"{folder}/index")
         line(name, seconds, Path(folder, "index").stat().st_size / len(documents), cells)
+
+
+def recall(graph: Graph, asked: Questions, ef: int) -> float:
+    """Share of the true hits that a walk finds."""
+    return float(asked.recall(graph.search(asked.vectors, ef))[:, -1].mean())
 
 
 def own_row(factory: str, documents: Array, queries: Array) -> None:
@@ -242,7 +239,7 @@ def main() -> None:
         documents, queries = mixture(options.documents, QUERIES, options.dimension)
     count, dimension = documents.shape
     exact, seconds = timed(lambda: DenseIndex.build(documents))
-    truth = exact.search(queries, K).rows
+    asked, _ = ask(exact, queries)
     print(f"{count:,} x {dimension}, {hardness(documents, queries, exact)}, {len(queries):,} queries; by `auto`:")
     rate = speed(lambda: exact.search(queries[1::2], K, background=False), len(queries[1::2]))
     print(f"{'':<28} {'build':>9} {'a vector':>9}   " + "   ".join(f"{f'queries/s at {t}':<40}" for t in TARGETS))
@@ -250,7 +247,7 @@ def main() -> None:
     for factory in ["auto", *(options.factory.split(";") if options.factory else [])]:
         own_row(factory, documents, queries)
     for name in PEERS:
-        graph_row(name, documents, queries, truth)
+        graph_row(name, documents, asked)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
    dimensions: ``PCAR{R},IVF{L},PQ{R/2}x4fs``, a vector taking D / 8 bytes. A principal component analysis keeps the
    R = D / 2 dimensions in which the vectors differ most and turns them so that they differ alike in each. It is taken
    where these hold 80 % of the variance, or no codes of all dimensions fit. On all-MiniLM-L6-v2 they hold 95 %; on a
-   static encoder they hold 73 %, and a recall of 0.99 would be out of reach.
+   static encoder they hold 73 %, and codes of all dimensions answer 1.1 and 1.5 times as many queries at recall 0.95
+   and 0.99.
 4. L is the power of two next above 2 √N: centres of more lists take longer to learn and to compare with than searches
    gain. For codes of all dimensions it is that above √N / 2: where vectors differ alike in all of them, near ones lie
    in many lists, and fewer lists were faster on 100,000 vectors, at recall 0.95 and 0.99.

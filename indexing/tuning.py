@@ -135,7 +135,7 @@ def tune(index: DenseIndex, target: float, queries: Array | None = None) -> Tuni
     if len(index) <= 2 * K:
         raise DataError(f"The index holds {len(index)} vectors, too few to tune it: exact search finds all of them.")
     with _one_thread():
-        questions, exact_per_second = _ask(index, queries)
+        questions, exact_per_second = ask(index, queries)
         choosing, measuring = (questions.every_second(start) for start in (0, 1))
         options = _steadied(list(_options(index, choosing, max(*TARGETS, target))))
         best = _cheapest(options, target)
@@ -152,6 +152,31 @@ def tune(index: DenseIndex, target: float, queries: Array | None = None) -> Tuni
         own=queries is not None,
         table=sorted(table.values(), key=lambda row: (row.recall, -row.per_second)),
     )
+
+
+def ask(index: DenseIndex, queries: Array | None) -> tuple[Questions, float]:
+    """Queries with their true hits, and how many a second exact search answers.
+
+    Args:
+        index: An index of any kind, of more than 20 vectors.
+        queries: Query vectors (Q, D); documents of the index if not given.
+
+    Raises:
+        DataError: The queries are too few, or a vector does not fit.
+    """
+    own = _sample(index) if queries is None else None
+    vectors = index.vectors(own) if own is not None else np.asarray(queries, np.float32)
+    vectors = check_queries(vectors)
+    began = time.thread_time()
+    found = index.exact(vectors, 2 * K + 1)
+    per_second = len(vectors) / (time.thread_time() - began)
+    scores = found.scores if own is None else np.where(found.rows == own[:, None], -np.inf, found.scores)
+    bar = -np.sort(-scores, axis=1)[:, K - 1 : K] - TIE  # (Q, 1)
+    truth = np.where(scores >= bar, found.rows, MISSING)
+    is_told = found.scores[:, -1] < bar[:, 0]  # all that are as near as the tenth are known
+    if is_told.sum() >= FEWEST:
+        vectors, truth = vectors[is_told], truth[is_told]
+    return Questions(vectors, truth, K if own is None else K + 1), per_second
 
 
 def tune_to(index: DenseIndex, target: float | None, queries: Array | None = None) -> Tuning | None:
@@ -181,23 +206,6 @@ def check_queries(vectors: Array) -> Array:
     if len(told) < FEWEST:
         raise DataError(f"Tuning takes {FEWEST} or more queries with words that the model knows, not {len(told)}.")
     return told
-
-
-def _ask(index: DenseIndex, queries: Array | None) -> tuple[Questions, float]:
-    """Queries with their true hits, and how many a second exact search answers."""
-    own = _sample(index) if queries is None else None
-    vectors = index.vectors(own) if own is not None else np.asarray(queries, np.float32)
-    vectors = check_queries(vectors)
-    began = time.thread_time()
-    found = index.exact(vectors, 2 * K + 1)
-    per_second = len(vectors) / (time.thread_time() - began)
-    scores = found.scores if own is None else np.where(found.rows == own[:, None], -np.inf, found.scores)
-    bar = -np.sort(-scores, axis=1)[:, K - 1 : K] - TIE  # (Q, 1)
-    truth = np.where(scores >= bar, found.rows, MISSING)
-    is_told = found.scores[:, -1] < bar[:, 0]  # all that are as near as the tenth are known
-    if is_told.sum() >= FEWEST:
-        vectors, truth = vectors[is_told], truth[is_told]
-    return Questions(vectors, truth, K if own is None else K + 1), per_second
 
 
 def _sample(index: DenseIndex) -> Rows:

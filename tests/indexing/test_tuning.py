@@ -75,7 +75,7 @@ def test_documents_are_queries_that_do_not_find_themselves(built):
     index = built["IVF32,PQ16x4fs"]
     found = tune(index, 0.9)
     assert not found.own and found.queries == 500
-    asked, _ = tuning._ask(index, None)
+    asked, _ = tuning.ask(index, None)
     rows = tuning._sample(index)
     assert asked.wanted == 11 and len(rows) == 1000
     for query, row in enumerate(rows[:40]):
@@ -91,7 +91,7 @@ def test_documents_are_queries_that_do_not_find_themselves(built):
 def test_equal_documents_are_equally_true():
     documents = np.repeat(drawn(100, 3), 15, axis=0)  # every document fifteen times
     index = DenseIndex.build(documents, factory="HNSW16")
-    asked, _ = tuning._ask(index, documents[:300:10])
+    asked, _ = tuning.ask(index, documents[:300:10])
     assert ((asked.truth != MISSING).sum(axis=1) == 15).all()
     last_ten = asked.truth[:, 5:15]
     np.testing.assert_array_equal(asked.recall(last_ten)[:, -1], 1)
@@ -101,7 +101,7 @@ def test_a_crowd_of_equal_documents_does_not_blur_what_is_found():
     """Of 40 that are equally near a search may find any ten, and the true hits that are known are 21 of them."""
     documents = np.concatenate([DOCUMENTS, np.repeat(drawn(15, 5), 40, axis=0)])
     index = DenseIndex.build(documents, factory="HNSW16_SQ8")
-    asked, _ = tuning._ask(index, None)
+    asked, _ = tuning.ask(index, None)
     assert 700 < len(asked.vectors) < 834  # five of six documents are in no crowd, and most of them near to none
     assert ((asked.truth != MISSING).sum(axis=1) == 10).all()
     chosen = tuning._cheapest(list(tuning._options(index, asked, 0.9)), 0.9)
@@ -127,7 +127,7 @@ def test_recall_at_every_depth_is_that_of_a_loop():
 @pytest.mark.parametrize("factory", ["IVF32,PQ16x4fs", "PQ16x4fs", "RaBitQfs"])
 def test_one_deep_search_foretells_every_number_of_candidates(factory, built):
     index = built[factory]
-    asked, _ = tuning._ask(index, QUERIES)
+    asked, _ = tuning.ask(index, QUERIES)
     breadth = 8 if "IVF" in factory else None
     found = asked.recall(index.candidates(QUERIES, 200, SearchSettings(nprobe=breadth)))
     for rerank in (1, 3, 7, 20):
