@@ -135,12 +135,13 @@ def test_health_tells_when_the_index_is_gone(client, index):
     assert client.post("/embed", json={"inputs": "a"}).status_code == 200
 
 
-def test_health_tells_when_too_many_files_are_open(client, monkeypatch):
+def test_health_tells_when_too_many_files_are_open(client, monkeypatch, caplog):
     def refused(self):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(Index, "_state", refused)
     refusal(client.get("/health"), 503, "not_ready")
+    assert "not ready: [Errno 24] Too many open files" in caplog.messages
     refusal(client.get("/search", params={"q": "a"}), 503, "unavailable")
 
 

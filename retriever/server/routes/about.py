@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -11,6 +13,8 @@ from retriever.server import settings
 from retriever.server.errors import RefusedError, json_response
 from retriever.server.state import REFUSALS, Served
 from retriever.server.tasks import Describe
+
+logger = logging.getLogger("retriever.server")
 
 router = APIRouter(tags=["about"], responses=REFUSALS)
 
@@ -22,7 +26,8 @@ async def health(state: Served) -> Response:
         ready = state.reads.is_running and state.writes.is_running
         if state.service.index is not None:
             await run_in_threadpool(len, state.service.index)  # it may have to open what another process wrote
-    except (RetrieverError, OSError):
+    except (RetrieverError, OSError) as error:
+        logger.error("not ready: %s", error)
         ready = False
     if not ready:
         raise RefusedError(503, "not_ready", "The server cannot answer now: its log tells why.")
