@@ -20,16 +20,17 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import PartialState
 from torch import Tensor, nn
 
 
 def meet(device: str | None) -> None:
     """Let the processes of a launcher meet; they part when Python ends.
 
-    A thread of the process group that lets go of a tensor while Python ends would abort the process.
+    They meet once: a later run of the same Python may be on another device. A thread of the process group that lets go
+    of a tensor while Python ends would abort the process.
     """
-    Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+    PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     atexit.register(part)
 
 

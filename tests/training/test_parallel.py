@@ -174,6 +174,19 @@ def test_numbers_are_added_on_the_device_that_the_backend_takes(monkeypatch, bac
     assert asked == [device]
 
 
+def test_one_python_trains_on_one_device_after_the_other():
+    program = (
+        "import torch\n"
+        "from retriever.training import parallel\n"
+        "torch.cuda.is_available = lambda: True\n"
+        "parallel.meet(None)\n"
+        "parallel.meet('cpu')\n"
+        "assert parallel.world() == 1\n"
+    )
+    environment = os.environ | {"ACCELERATE_TORCH_DEVICE": "cuda:0"}  # a GPU as far as accelerate knows
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100, env=environment)
+
+
 def test_alone_nothing_is_gathered():
     tensor = torch.ones(3, 2)
     assert parallel.gather(tensor) is tensor and parallel.total(2.5) == 2.5
