@@ -14,6 +14,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -71,7 +73,8 @@ def create(factory: str, dimension: int) -> faiss.Index:
     is_empty = (isinstance(inner, faiss.IndexIVF) and not inner.nlist) or (
         isinstance(inner, faiss.IndexHNSW) and inner.hnsw.assign_probas.size() < 2
     )  # without lists or levels, FAISS would break off the process
-    if is_empty or inner.metric_type != faiss.METRIC_INNER_PRODUCT:
+    uneven = any(turn.d_out % turn.M for turn in turns(index) if isinstance(turn, faiss.OPQMatrix))
+    if is_empty or uneven or inner.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise unknown
     if isinstance(index, (faiss.IndexRefine, faiss.IndexIDMap)):
         raise IndexFolderError(
@@ -131,9 +134,24 @@ def learn(index: faiss.Index, store: faiss.Index) -> None:
     try:
         if isinstance(index, faiss.IndexPreTransform):
             _turn(index, sample)
-        index.train(sample)
+        with _without_advice(rotations):
+            index.train(sample)
     except RuntimeError as error:
         raise too_few from error
+
+
+@contextmanager
+def _without_advice(rotations: Sequence[faiss.OPQMatrix]) -> Iterator[None]:
+    """Let rotations learn by codes of which FAISS writes nothing to the terminal, for each of some hundred rounds."""
+    codes = [faiss.ProductQuantizer(turn.d_out, turn.M, 8) for turn in rotations]
+    for turn, own in zip(rotations, codes, strict=True):
+        own.cp.min_points_per_centroid = 1
+        turn.pq = own  # a bare pointer
+    try:
+        yield
+    finally:
+        for turn in rotations:
+            turn.pq = None
 
 
 def turns(index: faiss.Index) -> list[faiss.VectorTransform]:

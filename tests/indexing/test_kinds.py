@@ -220,7 +220,7 @@ def test_wrappers_that_are_ours_already_are_refused(factory):
         DenseIndex.empty(64, factory=factory)
 
 
-@pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW0", "HNSW1", "HNSW8_PQ8", "HNSW8_2+PQ8", "LSH"])
+@pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW0", "HNSW1", "HNSW8_PQ8", "HNSW8_2+PQ8", "LSH", "OPQ7,SQ8"])
 def test_kinds_that_faiss_cannot_search_by_inner_product_are_refused(factory):
     with pytest.raises(IndexFolderError, match=r"FAISS makes no index .* by inner product"):
         DenseIndex.empty(64, factory=factory)
@@ -237,8 +237,9 @@ def test_too_few_vectors_are_told(vectors, tmp_path):
         index.save(tmp_path / "vectors.faiss")
 
 
-def test_no_advice_of_faiss_reaches_the_terminal(vectors, capfd):
-    DenseIndex.build(vectors[0][:100], factory="IVF16,PQ32x4fs").search(vectors[1], 3)
+@pytest.mark.parametrize("factory", ["IVF16,PQ32x4fs", "OPQ8,PQ8x4"])
+def test_no_advice_of_faiss_reaches_the_terminal(vectors, capfd, factory):
+    DenseIndex.build(vectors[0][:300], factory=factory).search(vectors[1], 3)
     assert capfd.readouterr() == ("", "")
 
 
