@@ -2,7 +2,8 @@
 
 1. One process at a time: the folder is locked, and what killed processes left behind is swept away.
 2. The documents are read once and written in segments, so that a build holds the vectors and words of one segment.
-3. The documents of a segment go into its document store. A duplicate id shows before they are encoded.
+3. The documents of a segment go into its document store. A duplicate id, whatever segment holds the first one, shows
+   before they are encoded.
 4. The stored texts are encoded in chunks and added to the vectors; then their words become postings.
 5. All files are synced to disk under a temporary name, and the folder gets its name. A build that is interrupted can go
    on after this: :mod:`retriever.indexing.unfinished`.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
@@ -43,6 +45,7 @@ from retriever.indexing.manifest import (
     VECTORS,
     Bm25Record,
     Manifest,
+    MilvusRecord,
     SegmentRecord,
     generation_name,
     model_record,
@@ -52,7 +55,7 @@ from retriever.indexing.manifest import (
     records,
 )
 from retriever.indexing.postings import Postings
-from retriever.indexing.store import DocumentStore, twice, write
+from retriever.indexing.store import DocumentStore, strings, twice, write
 from retriever.indexing.tuning import check_target, tune_to
 from retriever.indexing.unfinished import (
     Digest,
@@ -128,12 +131,13 @@ def build_folder(
     elif not overwrite:
         refuse_unfinished(folder)
     with writing(folder, overwrite or begun is not None, is_fresh=begun is None) as generation:
+        old = _in_milvus(folder)
         build = read_unfinished(folder) or Unfinished(settings=settings)
         write_pieces(build, folder, documents, encoder, options, generation, vectors, progress)
         files = {path: record for piece in build.pieces for path, record in piece.files.items()}
         manifest = Manifest(
             package=package_version(),
-            generation=generation_of(folder / build.pieces[-1].segment.name),
+            generation=max(generation, generation_of(folder / build.pieces[-1].segment.name)),
             model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
             dimension=encoder.dimension,
             similarity=encoder.similarity,
@@ -147,6 +151,17 @@ def build_folder(
         )
         publish(folder, manifest)
         (folder / UNFINISHED).unlink(missing_ok=True)
+        if old is not None:
+            from retriever.indexing.milvus_changes import drop_replaced
+
+            drop_replaced(folder, old)
+
+
+def _in_milvus(folder: Path) -> MilvusRecord | None:
+    """Where Milvus holds the documents of the index that is there, if the manifest can tell."""
+    with suppress(IndexFolderError):
+        return read_manifest(folder).milvus
+    return None
 
 
 def write_pieces(
@@ -162,17 +177,16 @@ def write_pieces(
     """Write the segments that a build does not have yet; ``generation`` is the first free number."""
     analyzer, done = WordAnalyzer(options.stemmer), len(build.pieces)
     place = -1
-    for place, part in enumerate(_parts(documents, options.segment)):
+    checked = documents if isinstance(documents, Corpus) else _once(documents)
+    for place, part in enumerate(_parts(checked, options.segment)):
         if place < done:
             first = sum(piece.segment.documents for piece in build.pieces[:place])
             count = build.pieces[place].segment.documents
             skip(folder, build.pieces[place], part, None if vectors is None else vectors[first : first + count])
             continue
         name, digest, first = generation_name(generation + place - done), Digest(), build.documents
-        earlier = [folder / piece.segment.name / DOCUMENTS for piece in build.pieces]
         with replacing(folder / name) as temporary:
             count = write(temporary / DOCUMENTS, digest(part))
-            _refuse_twice(temporary / DOCUMENTS, earlier)
             own = None if vectors is None else vectors[first : first + count]
             if own is not None and len(own) < count:
                 raise _unlike(first + len(own), first + count)
@@ -267,20 +281,15 @@ def kind_for(factory: str, count: int, dimension: int) -> str:
     return factory if count >= max(FEW, wanted) else "Flat"
 
 
-def _refuse_twice(added: Path, earlier: Sequence[Path]) -> None:
-    """See that no id of one document store is in earlier ones."""
-    store = DocumentStore(added)
-    others = [DocumentStore(path) for path in earlier]
-    try:
-        for chunk in store.chunks(CHUNK) if others else ():
-            ids = [document.id for document in chunk]
-            for other in others:
-                found = np.flatnonzero(other.find(ids) >= 0)
-                if len(found):
-                    raise twice(ids[found[0]])
-    finally:
-        for one in (store, *others):
-            one.close()
+def _once(documents: Iterable[Document]) -> Iterator[Document]:
+    """Documents, none of whose ids may occur twice, as in a :class:`Corpus`."""
+    seen = set[str]()
+    for document in documents:
+        name = strings(document)[0]
+        if name in seen:
+            raise twice(name)
+        seen.add(name)
+        yield document
 
 
 def _parts(documents: Iterable[Document], size: int) -> Iterator[Iterator[Document]]:
@@ -309,12 +318,12 @@ def writing(folder: Path, overwrite: bool, *, is_fresh: bool = False) -> Iterato
     Raises:
         OutputError: An index is there already, or other files are, or another process is writing the folder.
     """
-    is_new = not folder.exists()
+    is_new, made = not folder.exists(), [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if is_new:
+        for path in made:
             with suppress(PermissionError):  # a parent that may be written, but not read
-                sync(folder.parent)
+                sync(path.parent)
     except OSError as error:
         raise OutputError(f"Cannot write the index {folder}: {error.strerror}.") from error
     try:

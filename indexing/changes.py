@@ -73,7 +73,7 @@ def add(
             before = manifest.segments[-1].documents if manifest.segments else 0
 
             def empty(count: int) -> DenseIndex:
-                return _empty(manifest, 0 if before <= RATIO * count else count)  # what is joined at once may wait
+                return _empty(manifest, 0 if 0 < before <= RATIO * count else count)  # what is joined at once may wait
 
             count, dense = write_segment(temporary, documents, encoder, empty, analyzer, dtype, progress)
             tuning = tune_to(dense, manifest.recall)
@@ -177,7 +177,7 @@ def _settle(folder: Path, generation: int) -> None:
             _join(view, view.manifest, first, generation)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped; the documents are in the index, only segments are not joined.") from None
-    except (RetrieverError, OSError) as error:
+    except (RetrieverError, OSError, RuntimeError, MemoryError) as error:  # FAISS has no errors of its own
         logger.warning("The documents are in the index %s, but its segments could not be joined yet: %s", folder, error)
 
 

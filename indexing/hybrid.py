@@ -36,7 +36,7 @@ least where it ran out of hits.
 Reciprocal ranks (``rrf``; Cormack et al. 2009): a document's fused score is Σ weight / (60 + rank), ranks from 1, over
 the rankings that found it.
 
-Sums are in fp64, fused scores in fp32.
+A ranking of weight 0 is left out, with the documents that it alone found. Sums are in fp64, fused scores in fp32.
 """
 
 from __future__ import annotations
@@ -99,8 +99,10 @@ def fuse(
             "zscore or rrf for others."
         )
     width = depth(k, sum(ranking.rows.shape[1] for ranking in rankings))
+    heard = [ranking for ranking, weight in zip(rankings, weights, strict=True) if weight]
+    weights = [weight for weight in weights if weight]
     fused = (
-        _sum([_part(ranking, query, method, rrf_k) for ranking in rankings], weights, width)
+        _sum([_part(ranking, query, method, rrf_k) for ranking in heard], weights, width)
         for query in range(len(rankings[0]))
     )
     return Ranking.stack(fused, width)
@@ -138,7 +140,7 @@ class _Part:
 
 def _sum(parts: Sequence[_Part], weights: Sequence[float], k: int) -> Hits:
     """The best hits of one query."""
-    candidates = np.unique(np.concatenate([part.rows for part in parts]))  # (M,)
+    candidates = np.unique(np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]))  # (M,)
     fused = np.zeros(len(candidates))
     for part, weight in zip(parts, weights, strict=True):
         if len(part.rows):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import DataError
+from retriever.errors import refuse_text
 from retriever.indexing import changes
 from retriever.indexing.backend import address, is_milvus, writer
 from retriever.indexing.build import RECALL, SEGMENT, BuildOptions, build_folder
@@ -132,7 +132,8 @@ class Index(IndexReader):
     ) -> tuple[int, int]:
         """Add documents. One whose id is there already replaces the old one.
 
-        Either all documents are in the index afterwards, or it is as it was.
+        Either all documents are in the index afterwards, or it is as it was; in Milvus, an addition that is stopped
+        leaves a part of them, and the same once more completes it.
 
         Args:
             corpus: Documents, read once.
@@ -159,8 +160,7 @@ class Index(IndexReader):
             DataError: A text is given instead of a list.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        if isinstance(ids, str):
-            raise DataError(f"The ids to delete are the text {ids!r}: give a list of ids.")
+        refuse_text("ids", ids)
         return writer(self.folder).delete(self.folder, ids)
 
     def compact(self) -> None:
@@ -189,6 +189,7 @@ class Index(IndexReader):
         self, recall: float, queries: Sequence[str] = (), factory: str | None = None, memory: int | None = None
     ) -> Tuning | None:
         """Let searches find a share of the ten nearest vectors; see :func:`retriever.indexing.changes.tune`."""
+        refuse_text("queries", queries)
         changes.tune(self.folder, recall, self._state()[1].encode(queries) if queries else None, factory, memory)
         return self.manifest.tuning
 

@@ -59,6 +59,8 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise OutputError(
             f"The file system cannot lock {folder} ({error.strerror}): put the index on a local disk."
         ) from error
+    if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+        raise BusyError(f"Another process has just removed {folder}: run the command again.")
 
 
 def _holder(folder: Path) -> str:

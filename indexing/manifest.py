@@ -283,8 +283,8 @@ def model_record(fingerprint: str, prompts: dict[str, str], path: str | Path | N
     return ModelRecord(path=str(absolute), relative=relative, fingerprint=fingerprint, prompts=prompts)
 
 
-def find_model(record: ModelRecord, folder: Path) -> str:
-    """Where the model of an index is now: beside the index as it was when built, or where it was then.
+def model_places(record: ModelRecord, folder: Path) -> list[str]:
+    """Where the model of an index may be now: beside the index as it was when built, and where it was then.
 
     Raises:
         IndexFolderError: It is in neither place, or never had one.
@@ -292,10 +292,10 @@ def find_model(record: ModelRecord, folder: Path) -> str:
     if record.path is None:
         raise IndexFolderError(f"The index {folder} was built by a model that was not saved: give the model.")
     if record.relative is None:
-        return record.path
-    for path in (folder / record.relative, Path(record.path)):
-        if path.is_dir():
-            return str(path)
+        return [record.path]
+    places = [str(path) for path in (folder / record.relative, Path(record.path)) if path.is_dir()]
+    if places:
+        return places
     raise IndexFolderError(f"The model {record.path} of the index {folder} is not there: give its new place.")
 
 

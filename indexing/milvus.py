@@ -89,7 +89,7 @@ class Collection:
         Raises:
             IndexFolderError: Milvus cannot be reached, there is no such collection, or another model made its vectors.
         """
-        if "://" not in uri and not Path(uri).exists():
+        if _is_missing(uri):
             raise IndexFolderError(f"The file {uri} of Milvus is not there: put it back, or build the index again.")
         collection = cls(connect(uri), uri, name)
         with collection._asking():
@@ -102,6 +102,22 @@ class Collection:
                 )
             collection._client.load_collection(name)
         return collection
+
+    @classmethod
+    def discard(cls, uri: str, name: str) -> None:
+        """Delete a collection that is not open; one that is gone already is left at that.
+
+        Raises:
+            IndexFolderError: Milvus cannot be reached.
+            OutputError: Milvus refuses.
+        """
+        if _is_missing(uri):
+            raise IndexFolderError(f"The file {uri} of Milvus is not there: put it back first.")
+        collection = cls(connect(uri), uri, name)
+        try:
+            collection.drop()
+        finally:
+            collection.close()
 
     def put(
         self,
@@ -241,6 +257,11 @@ def connect(uri: str) -> Any:  # noqa: ANN401 — of an extra that may be missin
         raise IndexFolderError(
             f"There is no Milvus at {uri} ({reason}): give a file that ends in .db, or http://host:19530 of a server."
         ) from error
+
+
+def _is_missing(uri: str) -> bool:
+    """Whether an address is a file that is not there, and that connecting would make."""
+    return "://" not in uri and not Path(uri).exists()
 
 
 def _kind(factory: str) -> tuple[str, dict[str, int]]:

@@ -3,18 +3,23 @@
     manifest.json              as of a local index; it also tells the address and the collection
     generation-000002/
         words.npy              which words documents hold
+        changing               there from the moment on when a change may have left these counts behind
 
 1. The folder stands where that of a local index would, and is small. Milvus holds texts, vectors and words; they stay
    where they are when the folder is moved or copied.
 2. The corpus is read into a temporary store, so that an id that occurs twice shows before anything is encoded. A build
-   then fills a new collection and publishes the manifest; if it fails, it drops the collection.
-3. An addition replaces by id, document by document. One that is killed leaves a part of its documents in Milvus; the
-   same addition once more completes it, and no row is given twice.
+   then fills a new collection and publishes the manifest; if it fails before that, it drops the collection. The one
+   that it replaces is dropped last; where that fails, the log tells which one is left.
+3. An addition replaces by id, document by document, and a deletion goes through the ids likewise; counts are written
+   when all is done. One that is killed leaves a part of its documents in Milvus, and ``changing``, where the next
+   change, whichever it is, finds it and counts anew before it begins. So the same once more completes it, and no row is
+   given twice; ids that were deleted by then are told as not there.
 4. Compacting counts documents and words anew, from what Milvus holds.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,7 +33,7 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, RetrieverError
-from retriever.files import replacing
+from retriever.files import replacing, write_atomically
 from retriever.indexing.backend import State
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.build import BuildOptions, writing
@@ -55,8 +60,10 @@ from retriever.indexing.view import View
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
+logger = logging.getLogger("retriever.indexing")
+
 CHUNK = 2_048  # documents encoded and stored at a time
-WORDS = "words.npy"
+WORDS, CHANGING = "words.npy", "changing"
 
 Source = Callable[[int, list[Document]], NDArray[np.float32]]
 """First row and documents of a chunk → their vectors (N, D)."""
@@ -156,6 +163,7 @@ def add(
         encoder = model.of(change.manifest).encoder
         first = change.record.rows
         change.record = change.record.model_copy(update={"rows": first + len(store)})
+        _begin(folder, change.record)
         publish(folder, change.manifest.model_copy(update={"milvus": change.record}))
         change.counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
         replaced = _put(change, store, first, _encoding(encoder, dtype, progress), is_new=False)
@@ -168,6 +176,7 @@ def delete(folder: Path, ids: Sequence[str]) -> list[str]:
     with _changing(folder) as change:
         wanted = list(dict.fromkeys(ids))
         found = change.collection.find(wanted)
+        _begin(folder, change.record)
         change.collection.delete(list(found))
         change.counts.remove(document.content for _, document in found.values())
         change.documents -= len(found)
@@ -176,14 +185,16 @@ def delete(folder: Path, ids: Sequence[str]) -> list[str]:
 
 def compact(folder: Path) -> None:
     """Count documents and words anew, from what Milvus holds."""
-    with _changing(folder) as change:
-        counts = WordCounts(change.counts.analyzer)
-        change.documents = 0
-        for document in change.collection:
-            counts.add([document.content])
-            change.documents += 1
-            change.fields |= document.metadata.keys()
-        change.counts = counts
+    with _changing(folder, is_anew=True):
+        pass
+
+
+def drop_replaced(folder: Path, old: MilvusRecord) -> None:
+    """Drop the collection that an index was of before it was built anew; the log tells where that fails."""
+    try:
+        Collection.discard(old.uri, old.collection)
+    except RetrieverError as error:
+        _tell_left(folder, old, error)
 
 
 @contextmanager
@@ -227,13 +238,33 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
             _put(change, store, 0, source, is_new=True)
             _publish(folder, change, generation)
         except BaseException:
-            with suppress(RetrieverError):  # the first error is the one to tell
-                collection.drop()
+            with suppress(RetrieverError, OSError):  # the first error is the one to tell
+                _give_up(folder, collection, old)
             raise
         finally:
             collection.close()
         if old is not None:
-            Collection.open(old.uri, old.collection, None).drop()
+            drop_replaced(folder, old)
+
+
+def _give_up(folder: Path, collection: Collection, old: MilvusRecord | None) -> None:
+    """Drop the collection of a build that failed, unless it failed so late that the index is of it."""
+    now = read_manifest(folder).milvus if (folder / MANIFEST).exists() else None
+    if now is None or now.collection != collection.name:
+        collection.drop()
+    elif old is not None:
+        _tell_left(folder, old, "the build failed after its last step")
+
+
+def _tell_left(folder: Path, old: MilvusRecord, reason: object) -> None:
+    logger.warning(
+        "The index %s is built anew, but what it replaces is left behind: drop the collection %s of Milvus at %s with "
+        "Milvus' own tools. The reason: %s",
+        folder,
+        old.collection,
+        old.uri,
+        reason,
+    )
 
 
 def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_new: bool) -> int:
@@ -254,8 +285,8 @@ def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_n
 
 
 @contextmanager
-def _changing(folder: Path) -> Iterator[_Change]:
-    """Lock an index, and publish what the block makes of it."""
+def _changing(folder: Path, is_anew: bool = False) -> Iterator[_Change]:
+    """Lock an index, and publish what the block makes of it; a stopped change or ``is_anew`` counts anew first."""
     read_manifest(folder)  # no index, no folder is made
     with writing(folder, overwrite=True) as generation:
         view = MilvusView.open(folder)
@@ -263,10 +294,31 @@ def _changing(folder: Path) -> Iterator[_Change]:
             change = _Change(
                 view.manifest, view.record, view.collection, view.counts, len(view), set(view.record.fields)
             )
+            if is_anew or _changing_file(folder, change.record).exists():
+                _count_anew(change)
             yield change
             _publish(folder, change, generation)
         finally:
             view.close()
+
+
+def _changing_file(folder: Path, record: MilvusRecord) -> Path:
+    """What lies beside word counts that may be those of Milvus no more; it goes when they go."""
+    return (folder / record.words).with_name(CHANGING)
+
+
+def _begin(folder: Path, record: MilvusRecord) -> None:
+    """Note that Milvus is about to change, so that what is killed from now on is noticed."""
+    write_atomically(_changing_file(folder, record), "")
+
+
+def _count_anew(change: _Change) -> None:
+    """Count what Milvus holds."""
+    change.counts, change.documents = WordCounts(change.counts.analyzer), 0
+    for document in change.collection:
+        change.counts.add([document.content])
+        change.documents += 1
+        change.fields |= document.metadata.keys()
 
 
 def _publish(folder: Path, change: _Change, generation: int) -> None:

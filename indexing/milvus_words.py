@@ -6,7 +6,8 @@
 2. A word is a number of 32 bits, by hash; 0 stands for no word, and is all that a document without words has.
 3. How many documents hold each word is counted here, in a table that changes with the documents.
 
-So scores are those of a local index, up to the mean length, which is taken anew when the words are counted anew.
+So scores are those of a local index, up to the mean length. That stays as it was when the index was built, also when
+words are counted anew: every document has stored it, and one that stored another would not compare with the rest.
 """
 
 from __future__ import annotations

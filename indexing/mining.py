@@ -34,6 +34,7 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.mining_part import Part
 from retriever.indexing.mining_report import MiningReport, summarise
+from retriever.indexing.vectors import unit
 from retriever.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def mine(
 
     Raises:
         DataError: The pool is too small for the first rank, or the model gives vectors that are not finite.
-        OutputError: The output is taken or cannot be written, or there is nothing to resume.
+        OutputError: The output is taken or cannot be written, another process mines it, or there is nothing to resume.
     """
     options, reporter = options or MiningOptions(), reporter or Reporter()
     output = Path(output).expanduser()
@@ -188,20 +189,20 @@ def mine(
             f"{labelled.name} has a pool of {len(pool)} texts, too few for ranks from {options.first}: take better "
             "ranks (--ranks) or mine from a larger corpus (--corpus)."
         )
-    part = Part.claim(output, header, resume=resume, overwrite=overwrite)
-    try:
-        vectors = _encode(encoder, pool, part, dtype, reporter)
-        miner = _Miner(encoder, labelled, pool, vectors, options, dtype)
-    except (DataError, ModelError):
-        part.discard()
-        raise
-    done = part.keep_lines(len(labelled), BLOCK)
-    with reporter.stage("mine", len(labelled), done) as advance:
-        for start in range(done, len(labelled), BLOCK):
-            records = miner.block(range(start, min(start + BLOCK, len(labelled))))
-            part.add_lines(records)
-            advance(len(records))
-    part.publish()
+    with Part.claimed(output, header, resume=resume, overwrite=overwrite) as part:
+        try:
+            vectors = _encode(encoder, pool, part, dtype, reporter)
+            miner = _Miner(encoder, labelled, pool, vectors, options, dtype)
+        except (DataError, ModelError):
+            part.discard()
+            raise
+        done = part.keep_lines(len(labelled), BLOCK)
+        with reporter.stage("mine", len(labelled), done) as advance:
+            for start in range(done, len(labelled), BLOCK):
+                records = miner.block(range(start, min(start + BLOCK, len(labelled))))
+                part.add_lines(records)
+                advance(len(records))
+        part.publish()
     return summarise(output, documents=len(pool.documents), texts=len(pool), last=options.last)
 
 
@@ -211,7 +212,8 @@ def _encode(encoder: Encoder, pool: Pool, part: Part, dtype: str, reporter: Repo
     with reporter.stage("encode", len(pool), done) as advance:
         for start in range(done, len(pool), CHUNK):
             contents = [pool.document(text).content for text in range(start, min(start + CHUNK, len(pool)))]
-            part.add_vectors(_comparable(encoder, encoder.encode(contents, "document", dtype=dtype, progress=advance)))
+            vectors = encoder.encode(contents, "document", dtype=dtype, progress=advance)
+            part.add_vectors(unit(vectors, encoder.similarity))
     return part.vectors(len(pool), encoder.dimension)
 
 
@@ -239,7 +241,7 @@ class _Miner:
         queries = [self.labelled.queries[row] for row in rows]
         known = [self.pool.known(q, self.labelled.positives[row]) for q, row in zip(queries, rows, strict=True)]
         depth = self.options.last + max(map(len, known))
-        vectors = _comparable(self.encoder, self.encoder.encode(queries, "query", dtype=self.dtype))
+        vectors = unit(self.encoder.encode(queries, "query", dtype=self.dtype), self.encoder.similarity)
         dense = self.dense.search(vectors, depth)
         sparse = self.bm25.search(queries, depth) if self.bm25 else None
         return [
@@ -318,14 +320,6 @@ def choose(texts: list[int], count: int, sampling: Sampling, rng: np.random.Gene
     if sampling == "top" or len(texts) <= count:
         return texts[:count]
     return [texts[place] for place in np.sort(rng.choice(len(texts), count, replace=False))]
-
-
-def _comparable(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors whose inner products are the encoder's similarity."""
-    if encoder.similarity == "dot":
-        return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def _entry(document: Document, **values: Any) -> dict[str, Any]:

@@ -6,11 +6,12 @@ lines.jsonl   finished lines of the output, appended a block at a time
 
 Chunks and blocks start at the same places in every run, and what is cut in two by a kill is done again: so a resumed
 run computes each of them from the same texts in the same order, and ends with the same bytes. In the end the lines are
-renamed to the output, and the folder goes.
+renamed to the output, and the folder goes. One process at a time holds a lock on the folder.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -23,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import OutputError
-from retriever.files import replacing, write_atomically
+from retriever.files import replacing, sync, write_atomically
 
 HEADER, VECTORS, LINES = "header.json", "vectors.bin", "lines.jsonl"
 
 
 class Part:
-    """An unfinished output; make one with :meth:`claim`.
+    """An unfinished output; make one with :meth:`claimed`.
 
     Args:
         output: The file to come.
@@ -40,8 +41,11 @@ class Part:
         self.folder = part_folder(output)
 
     @classmethod
-    def claim(cls, output: Path, header: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> Part:
-        """Begin an output, or go on with it.
+    @contextmanager
+    def claimed(
+        cls, output: Path, header: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+    ) -> Iterator[Part]:
+        """Begin an output or go on with it, alone.
 
         Args:
             output: The file to come.
@@ -50,25 +54,47 @@ class Part:
             overwrite: Begin, whatever is there. A finished output stays until the new one takes its place.
 
         Raises:
-            OutputError: The place is taken or cannot be written, or there is nothing to go on with, or it was begun by
-                a run made of something else.
+            OutputError: The place is taken or cannot be written, another process has it, or there is nothing to go on
+                with, or it was begun by a run made of something else.
         """
         part = cls(output)
-        if resume:
+        if not resume:
+            with part._locked():
+                part._begin(header, overwrite)
+        with part._locked():
             part._check(header)
-            return part
+            yield part
+
+    def _begin(self, header: Mapping[str, Any], overwrite: bool) -> None:
+        output = self.output
         if output.is_dir() or not output.name.endswith(".jsonl"):
             raise OutputError(f"Cannot mine into {output}: name a file that ends in .jsonl.")
-        if not overwrite and part.folder.exists():
+        if not overwrite and self.folder.exists():
             raise OutputError(
-                f"{part.folder} holds an unfinished run: pass --resume to go on with it, or --overwrite to start anew."
+                f"{self.folder} holds an unfinished run: pass --resume to go on with it, or --overwrite to start anew."
             )
         if not overwrite and output.exists():
             raise OutputError(f"{output} exists already: choose another file, or pass --overwrite.")
-        with replacing(part.folder) as temporary:
+        with replacing(self.folder) as temporary:
             (temporary / LINES).touch()
             write_atomically(temporary / HEADER, json.dumps(header, ensure_ascii=False, indent=2))
-        return part
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the folder, if it is there; the system takes it back from a process that ends."""
+        try:
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except OSError:  # nothing to lock, or something else than a folder, which is told by whoever looks into it
+            yield
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(f"Another process is mining {self.output}: wait until it is done.") from error
+            yield
+        finally:
+            os.close(descriptor)
 
     def keep_vectors(self, rows: int, dimension: int, chunk: int) -> int:
         """Cut the vectors to whole chunks.
@@ -126,6 +152,7 @@ class Part:
         """Give the finished lines their name, and drop the rest."""
         with self._writing():
             (self.folder / LINES).replace(self.output)
+            sync(self.output.parent)
         self.discard()
 
     def discard(self) -> None:

@@ -1,7 +1,7 @@
 """The model of an index: which one built it, and whether it is the one that is given.
 
-1. A model is loaded at its first use, from where it was when the index was built, and must have the fingerprint that
-   the index remembers.
+1. A model is loaded at its first use, from where it was beside the index when that was built, or else from its absolute
+   path, and must have the fingerprint that the index remembers.
 2. An index that is built anew by another model while it is open goes on with that one, unless a model was given.
 """
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.errors import OtherModelError
-from retriever.indexing.manifest import Manifest, find_model, read_manifest
+from retriever.errors import ModelError, OtherModelError, RetrieverError
+from retriever.indexing.manifest import Manifest, model_places, read_manifest
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
@@ -75,8 +75,7 @@ class IndexModel:
 
     def _opened(self) -> Encoder:
         if self._encoder is None:
-            found = find_model(self._manifest.model, self._folder)
-            self._encoder = checked(load(found), self._manifest, self._folder)
+            self._encoder = _found(self._manifest, self._folder)
         return self._encoder
 
 
@@ -114,7 +113,19 @@ def opener(folder: Path, model: str | Path | Encoder | None) -> Callable[[], Enc
 
     def opened() -> Encoder:
         manifest = read_manifest(folder)
-        found = find_model(manifest.model, folder) if model is None else model
-        return checked(load(found) if isinstance(found, (str, Path)) else found, manifest, folder)
+        if model is None:
+            return _found(manifest, folder)
+        return checked(load(model) if isinstance(model, (str, Path)) else model, manifest, folder)
 
     return opened
+
+
+def _found(manifest: Manifest, folder: Path) -> Encoder:
+    """The model that built an index, at the first place where it is."""
+    wrong: list[RetrieverError] = []
+    for place in model_places(manifest.model, folder):
+        try:
+            return checked(load(place), manifest, folder)
+        except (ModelError, OtherModelError) as error:
+            wrong.append(error)
+    raise wrong[0]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from retriever.errors import IndexFolderError
 from retriever.indexing.damage import mend, too_many_open
 
+SMALL = 1 << 20  # bytes of a file that is read instead of mapped
 _HEADERS = threading.Lock()  # Python 3.11 parses the header of a .npy file wrongly if two threads do so at once
 
 
@@ -44,6 +45,11 @@ def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any
     if not isinstance(array, np.ndarray):  # an archive of arrays
         raise ValueError("not a readable array")
     return np.asarray(array)  # slices of a plain array of the same memory are made ten times as fast
+
+
+def _read_or_map(path: Path) -> NDArray[Any]:
+    """An array from disk; a map keeps a file open, of which a process may have a thousand."""
+    return read_array(path, "r" if path.stat().st_size > SMALL else None)
 
 
 def word_hash(word: str) -> int:
@@ -121,14 +127,14 @@ class Postings:
 
     @classmethod
     def open(cls, folder: str | Path) -> Postings:
-        """Map the saved postings of a segment from disk, so that processes share them.
+        """Map the saved postings of a segment from disk, so that processes share them; small files are read.
 
         Raises:
             IndexFolderError: The folder is missing or damaged.
             OSError: Too many files are open.
         """
         try:
-            arrays = {name: read_array(Path(folder) / file, "r") for name, file in FILES.items()}
+            arrays = {name: _read_or_map(Path(folder) / file) for name, file in FILES.items()}
             postings = cls(**arrays)
             sizes = len(postings.starts) - 1, int(postings.starts[-1]), len(postings.counts)
             if sizes != (len(postings.words), len(postings.rows), len(postings.rows)):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import DataError, IndexFolderError
+from retriever.errors import IndexFolderError, refuse_text
 from retriever.indexing.backend import State, open_state, stamp
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion
@@ -50,6 +50,7 @@ class IndexReader:
     def __init__(self, folder: Path, encoder: Encoder | None = None) -> None:
         self.folder = folder
         self._looking = threading.Lock()
+        self._is_closed = False
         self._stamp = stamp(folder)
         self._view = open_state(folder)
         self._model = IndexModel(self._view.manifest, folder, encoder)
@@ -147,9 +148,8 @@ class IndexReader:
                 between 0 and 1.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
-        for name, given in (("queries", queries), ("filters", filters)):
-            if isinstance(given, str):
-                raise DataError(f"The {name} are the text {given!r}: give a list of {name}.")
+        refuse_text("queries", queries)
+        refuse_text("filters", filters)
         view, model = self._state()
         allowed = view.matching([Condition.parse(text) for text in filters])
         options = mode, allowed, settings, mode == "hybrid", offset
@@ -165,17 +165,20 @@ class IndexReader:
         weight: float | None = None,
     ) -> Ranking:
         """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""
+        refuse_text("queries", queries)
         view, model = self._state()
         return join_sides(view, search_sides(view, model.encode, queries, k, mode), k, fusion, weight)
 
     def parts(self, queries: Sequence[str], k: int = 10) -> tuple[Ranking, Ranking]:
         """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words, in that order."""
+        refuse_text("queries", queries)
         view, model = self._state()
         found = search_sides(view, model.encode, queries, k)
         return found["dense"], found["bm25"]
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id in rankings, −1 for one that is not there. Rows last until the index is changed."""
+        refuse_text("ids", ids)
         return self._current().find(ids)
 
     def get(self, name: str) -> Document | None:
@@ -193,7 +196,9 @@ class IndexReader:
 
     def close(self) -> None:
         """Close the files; the index cannot be searched any more."""
-        self._view.close()
+        with self._looking:
+            self._is_closed = True
+            self._view.close()
 
     def __len__(self) -> int:
         return self.manifest.documents
@@ -220,6 +225,8 @@ class IndexReader:
     def _state(self) -> tuple[State, IndexModel]:
         """What the index holds now, and the model that made its vectors."""
         with self._looking:
+            if self._is_closed:
+                raise IndexFolderError(f"The index {self.folder} is closed: open it again.")
             now = stamp(self.folder)
             if now != self._stamp:
                 view = open_state(self.folder, self._view)

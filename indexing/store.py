@@ -107,6 +107,7 @@ class DocumentStore:
             raise self._damaged(error) from error
         weakref.finalize(self, self._connection.close)
         self._meeting = remembered(self._find_meeting, REMEMBERED)
+        self._fields = remembered(self._find_fields, 1)
         try:
             self._count = int(self._select("SELECT coalesce(max(row) + 1, 0) FROM documents")[0][0])
         except IndexFolderError:
@@ -148,9 +149,9 @@ class DocumentStore:
             meets &= np.unpackbits(self._meeting(condition), count=len(self)).view(bool)
         return meets
 
-    def fields(self) -> set[str]:
-        """The names of all fields of the metadata."""
-        return {name for (name,) in self._select("SELECT DISTINCT key FROM documents, json_each(metadata)")}
+    def fields(self) -> frozenset[str]:
+        """The names of all fields of the metadata, looked for once."""
+        return self._fields()
 
     def chunks(self, size: int) -> Iterator[list[Document]]:
         """All documents by rising row, ``size`` at a time."""
@@ -176,6 +177,9 @@ class DocumentStore:
 
     def __len__(self) -> int:
         return self._count
+
+    def _find_fields(self) -> frozenset[str]:
+        return frozenset(name for (name,) in self._select("SELECT DISTINCT key FROM documents, json_each(metadata)"))
 
     def _find_meeting(self, condition: Condition) -> NDArray[np.uint8]:
         """Which rows meet a condition, as bits."""
@@ -229,7 +233,7 @@ def strings(document: Document) -> tuple[str, str, str]:
 def _metadata(document: Document) -> str:
     try:
         return json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(
             f"The metadata of document {document.id!r} are not JSON ({error}): use plain values."
         ) from error

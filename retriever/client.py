@@ -12,25 +12,23 @@ What the server refuses is a :class:`retriever.ServerError` with its sentence, s
 from __future__ import annotations
 
 import base64
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from retriever.data.document import Document
-from retriever.errors import ServerError
+from retriever.errors import DataError, ServerError, refuse_text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-T = TypeVar("T")
-
-DOCUMENTS = 500  # sent at once
+DOCUMENTS = 500  # sent at once, or fewer where the server takes no body of that size
 TEXTS = 256  # likewise
 
 
@@ -84,7 +82,8 @@ class Client:
         api_key: A key, if the server asks for one.
         timeout: Seconds to wait for an answer.
 
-    All methods raise :class:`retriever.ServerError` if the server cannot be reached or refuses.
+    All methods raise :class:`retriever.ServerError` if the server cannot be reached or refuses, and
+    :class:`retriever.DataError` if a text is given instead of a list, or something that JSON cannot hold.
     """
 
     def __init__(
@@ -120,9 +119,10 @@ class Client:
             offset: Hits to skip before them.
             explain: Whether hits of a hybrid search tell their parts.
         """
+        refuse_text("filters", filters)
         asked = {"k": k, "mode": mode, "filters": list(filters), "offset": offset, "explain": explain}
-        answer = self._call("POST", "/search", {"q": query, **asked, "fusion": fusion, "weight": weight})
-        return [_hit(one) for one in answer["hits"]]
+        body = _json("The search", {"q": query, **asked, "fusion": fusion, "weight": weight})
+        return [_hit(one) for one in self._call("POST", "/search", body)["hits"]]
 
     def search_batch(
         self,
@@ -132,29 +132,31 @@ class Client:
         *,
         filters: Sequence[str] = (),
     ) -> list[list[SearchHit]]:
-        """The best documents for each of several queries, at most 256; see :meth:`search`."""
+        """The best documents for each of several queries, at most 256, and 10,000 hits in all; see :meth:`search`."""
+        refuse_text("queries", queries)
+        refuse_text("filters", filters)
         asked = {"queries": list(queries), "k": k, "mode": mode, "filters": list(filters)}
-        answer = self._call("POST", "/search/batch", asked)
+        answer = self._call("POST", "/search/batch", _json("The search", asked))
         return [[_hit(one) for one in result["hits"]] for result in answer["results"]]
 
     def add(self, documents: Iterable[Document]) -> tuple[int, int]:
         """Add documents; one whose id is there already replaces the old one.
 
-        They are sent 500 at a time. What was sent before a refusal is in the index.
+        They are sent 500 at a time, or fewer where these are more bytes than the server takes. What was sent before a
+        refusal is in the index.
 
         Returns:
             How many are new, and how many replaced another.
         """
         added = replaced = 0
-        for some in _batched(documents, DOCUMENTS):
-            rows = [{"id": d.id, "title": d.title, "text": d.text, "metadata": dict(d.metadata)} for d in some]
-            counts = self._call("POST", "/documents", {"documents": rows})
+        rows = (_row(document) for document in documents)
+        for counts in self._send("/documents", "documents", rows, DOCUMENTS, {}):
             added, replaced = added + counts["added"], replaced + counts["replaced"]
         return added, replaced
 
     def get(self, name: str) -> Document | None:
         """The document of an id, or None."""
-        answer = self._unless_missing("GET", name)
+        answer = self._unless_missing("GET", _address(name))
         return None if answer is None else Document(answer["id"], answer["title"], answer["text"], answer["metadata"])
 
     def delete(self, ids: Iterable[str]) -> list[str]:
@@ -163,24 +165,27 @@ class Client:
         Returns:
             The ids that are not there; all others are deleted.
         """
-        return [name for name in ids if self._unless_missing("DELETE", name) is None]
+        refuse_text("ids", ids)
+        addresses = [(name, _address(name)) for name in ids]
+        return [name for name, address in addresses if self._unless_missing("DELETE", address) is None]
 
     def embed(self, texts: Sequence[str], kind: Literal["query", "document"] = "document") -> NDArray[np.float32]:
         """Vectors (N, D) of N texts, which must not be empty; see :meth:`retriever.Encoder.encode`."""
         import numpy as np
 
+        refuse_text("texts", texts)
         vectors = [np.empty((0, self.info["dimension"]), np.float32)]
-        for some in _batched(texts, TEXTS):
-            asked = {"input": some, "model": self.info["model"], "input_type": kind, "encoding_format": "base64"}
-            rows = self._call("POST", "/v1/embeddings", asked)["data"]
-            vectors.append(np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows]))
+        asked = {"model": self.info["model"], "input_type": kind, "encoding_format": "base64"}
+        for answer in self._send("/v1/embeddings", "input", map(_text, texts), TEXTS, asked):
+            rows = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in answer["data"]]
+            vectors.append(np.stack(rows))
         return np.concatenate(vectors)
 
     def predict(self, texts: Sequence[str], k: int = 5) -> list[list[Label]]:
         """The labels of each text, best first; see :meth:`retriever.LabelIndex.predict`."""
+        refuse_text("texts", texts)
         found: list[list[Label]] = []
-        for some in _batched(texts, TEXTS):
-            answer = self._call("POST", "/predict", {"inputs": some, "k": k})
+        for answer in self._send("/predict", "inputs", map(_text, texts), TEXTS, {"k": k}):
             found += [[Label(**label) for label in one["labels"]] for one in answer["predictions"]]
         return found
 
@@ -202,19 +207,44 @@ class Client:
     ) -> None:
         self.close()
 
-    def _unless_missing(self, method: str, name: str) -> dict[str, Any] | None:
-        """The answer about a document, or None if there is none of this id."""
+    def _send(
+        self, path: str, name: str, values: Iterable[bytes], count: int, asked: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """The answers to values in JSON, of which as many are sent at once as the server takes, at most ``count``.
+
+        Args:
+            path: Whom to ask.
+            name: The field that holds the values.
+            values: The values.
+            count: How many to send at once at most.
+            asked: The other fields.
+        """
+        head = _json("The request", {**asked, name: []}).removesuffix(b"]}")
+        some: list[bytes] = []
+        size = 0  # bytes of the body with these values and its end
+        for value in values:
+            if some and (len(some) == count or size + len(value) + 1 > self.info["limits"]["max_body"]):
+                yield self._call("POST", path, head + b",".join(some) + b"]}")
+                some = []
+            size = size + len(value) + 1 if some else len(head) + len(value) + 2
+            some.append(value)
+        if some:
+            yield self._call("POST", path, head + b",".join(some) + b"]}")
+
+    def _unless_missing(self, method: str, address: str) -> dict[str, Any] | None:
+        """The answer about a document, or None if there is none."""
         try:
-            answer: dict[str, Any] = self._call(method, f"/documents/{quote(name, safe='').replace('.', '%2E')}")
+            answer: dict[str, Any] = self._call(method, address)
         except ServerError as error:
             if (error.status, error.kind) == (404, "not_found"):
                 return None
             raise
         return answer
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 — JSON
+    def _call(self, method: str, path: str, body: bytes | None = None) -> Any:  # noqa: ANN401 — JSON
+        headers = {} if body is None else {"Content-Type": "application/json"}
         try:
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, content=body, headers=headers)
         except self._failures as error:
             raise ServerError(f"Cannot reach {self.url} ({error}): start it with `retriever serve`.") from error
         try:
@@ -256,7 +286,37 @@ def _hit(told: Mapping[str, Any]) -> SearchHit:
     )
 
 
-def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    remaining = iter(values)
-    while some := list(islice(remaining, size)):
-        yield some
+def _address(name: str) -> str:
+    """Where the document of an id is."""
+    try:
+        return f"/documents/{quote(name, safe='').replace('.', '%2E')}"
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The id {name!r} holds half a character: decode it with the encoding of its source."
+        ) from error
+
+
+def _row(document: Document) -> bytes:
+    fields = {"id": document.id, "title": document.title, "text": document.text, "metadata": dict(document.metadata)}
+    return _json(f"The document {document.id!r}", fields)
+
+
+def _text(text: str) -> bytes:
+    return _json(f"The text {str(text)[:60]!r}", text)
+
+
+def _json(what: str, value: object) -> bytes:
+    """A value as JSON.
+
+    Args:
+        what: What it is, for the error.
+        value: The value.
+
+    Raises:
+        DataError: JSON cannot hold it.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        way_out = "use text without half characters, finite numbers, lists and dictionaries"
+        raise DataError(f"{what} cannot be sent as JSON ({error}): {way_out}.") from error

@@ -60,3 +60,17 @@ class ServerError(RetrieverError):
     def __init__(self, sentence: str, status: int | None = None, kind: str = "", request_id: str = "") -> None:
         super().__init__(sentence)
         self.status, self.kind, self.request_id = status, kind, request_id
+
+
+def refuse_text(name: str, given: object) -> None:
+    """See that texts are not given as one, whose letters would be taken for them.
+
+    Args:
+        name: What they are, in the plural.
+        given: What was given.
+
+    Raises:
+        DataError: It is one text.
+    """
+    if isinstance(given, str):
+        raise DataError(f"The {name} are the text {given!r}: give a list of {name}.")

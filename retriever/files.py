@@ -14,6 +14,7 @@ from pathlib import Path
 from retriever.errors import OutputError, RetrieverError
 
 FULL = os.strerror(errno.ENOSPC)
+OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 LEAST = 1 << 20  # bytes: a disk with less room counts as full
 AT_FDCWD, EXCHANGE = -100, 2  # renameat2(2): paths relative to the working folder; swap the two
 
@@ -60,6 +61,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: The disk is full or the place cannot be written.
+        OSError: The block met another one, as in reading.
     """
     folder = folder.resolve()  # a link to a folder stays a link
     temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
@@ -75,6 +77,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise
     except Exception as error:
         if isinstance(error, OSError):
+            if not (is_of(error, temporary) or is_of(error, folder)):
+                raise
             reason = error.strerror or str(error)
         elif (
             FULL in str(error) or shutil.disk_usage(folder.parent).free < LEAST
@@ -87,13 +91,21 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_of(error: OSError, place: Path) -> bool:
+    """Whether an error is one of writing a file or a folder, and not of what was read or fetched meanwhile."""
+    if not isinstance(error.filename, (str, bytes)):
+        return error.errno in OF_WRITING
+    path = Path(os.fsdecode(error.filename)).resolve()
+    return path.is_relative_to(place) or place.is_relative_to(path)
+
+
 def _put(new: Path, folder: Path) -> None:
     """Rename ``new`` to ``folder``; a folder that was there ends up under the name ``new`` or is gone."""
     if not folder.exists():
         new.rename(folder)
         return
     if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if _exchange(new, folder):
         return
     old = folder.with_name(f".{folder.name}.old")

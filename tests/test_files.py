@@ -110,6 +110,17 @@ def test_a_failed_block_keeps_the_old_folder(error, tmp_path, way):
     assert names(tmp_path) == ["model"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "Connection reset by peer"), FileNotFoundError(2, "No such file", "/corpus/a.jsonl")],
+)
+def test_an_error_of_what_is_read_is_not_told_as_one_of_writing(error, tmp_path):
+    with pytest.raises(type(error)), replacing(tmp_path / "model") as folder:
+        fill(folder, "new")
+        raise error
+    assert names(tmp_path) == []
+
+
 def test_a_failed_second_rename_puts_the_old_folder_back(tmp_path, monkeypatch):
     target = tmp_path / "model"
     target.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -56,6 +57,9 @@ def _explain(error: BaseException) -> None:
     say = error_console().print
     if isinstance(error, KeyboardInterrupt):
         say(str(error) or "Stopped.", markup=False, highlight=False)
+    elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        way_out = "raise the limit (`ulimit -n 65536`), or let indexes be of larger segments (--segment-size)"
+        say(f"Error: too many files are open: {way_out}.", markup=False, highlight=False)
     elif isinstance(error, OSError):
         place = f" {error.filename}" if error.filename else ""
         say(f"Error: the system refused{place}: {error.strerror or error}.", markup=False, highlight=False)

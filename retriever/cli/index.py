@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,11 @@ from retriever.cli import options
 from retriever.cli.show import RichReporter, print_json
 from retriever.cli.tune import Memory, Recall, parse_size, show_tuning
 from retriever.errors import DataError, IndexFolderError
+
+if TYPE_CHECKING:
+    from retriever.data.corpus import Corpus
+    from retriever.data.document import Document
+    from retriever.indexing.index import Index
 
 app = typer.Typer(no_args_is_help=True, help="Build an index, change it, look at it, check it.")
 Folder = Annotated[Path, typer.Argument(help="The index folder.")]
@@ -107,6 +113,7 @@ def build(
 @app.command("add")
 @app.command("update")
 def add(
+    context: typer.Context,
     index: Folder,
     data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
     model: Annotated[str | None, typer.Option(help="The model, if it is not where it was.")] = None,
@@ -121,9 +128,10 @@ def add(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Add documents; one whose id is there already replaces the old one. `add` and `update` are the same.
+    """Add documents; one whose id is there already replaces the old one.
 
-    Unlike a build, it drops no document because another one has the same text.
+    `add` and `update` are the same, but that `add` refuses to replace documents by rows of a source without ids, which
+    are numbered from 0 in every source. Unlike a build, both drop no document because another one has the same text.
 
     retriever index add index more.jsonl
     """
@@ -134,10 +142,24 @@ def add(
     fields = text_field, title_field, id_field
     corpus = options.read_corpus(data, *fields, skip_bad_lines, split, streaming, deduplicate=False)
     with Index.open(index, model) as opened:
+        documents = corpus if context.info_name == "update" else _without_collisions(corpus, opened, data)
         with reporter.stage("index") as advance:
-            added, replaced = opened.add(corpus, dtype=dtype, progress=advance)
+            added, replaced = opened.add(documents, dtype=dtype, progress=advance)
         options.note_counts(corpus, opened.encoder, reporter)
         _tell({"added": added - replaced, "replaced": replaced, "documents": len(opened)}, json)
+
+
+def _without_collisions(corpus: Corpus, index: Index, data: str) -> Iterator[Document]:
+    """The documents, none of which may replace another one only because both are rows of the same number."""
+    from retriever.data.fields import RowNumber
+
+    for document in corpus:
+        if isinstance(document.id, RowNumber) and index.rows([document.id])[0] >= 0:
+            raise DataError(
+                f"{data} has no ids, and its row {document.id} would replace the document {document.id!r} of the "
+                "index: name a field with ids (--id-field), or run `retriever index update` to replace."
+            )
+        yield document
 
 
 @app.command("delete")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,20 +116,9 @@ class Corpus:
         Raises:
             DataError: A record is mangled, an id occurs twice, or there is no document at all.
         """
-        skip_bad_lines, deduplicate = self._options
-        bad = Rejected(skip_bad_lines)
-        seen: set[bytes] = set()
+        bad, counts = Rejected(self._options[0]), Counter[str]()
         ids: set[str] = set()
-        duplicates = empty = 0
-        for place, document in self._read(bad):
-            if not document.title and not document.text:
-                empty += 1
-            elif deduplicate:
-                key = _key(document)
-                if key in seen:
-                    duplicates += 1
-                    continue
-                seen.add(key)
+        for place, document in self._distinct(bad, counts):
             if document.id in ids:
                 raise self._twice(document.id, place)
             ids.add(document.id)
@@ -136,7 +126,7 @@ class Corpus:
         if not ids:
             skipped = f" ({bad.count} bad lines were skipped)" if bad.count else ""
             raise DataError(f"{self._origin} holds no document{skipped}: give a source with text in it.")
-        self.report = CorpusReport(len(ids), duplicates, empty, bad.count)
+        self.report = CorpusReport(len(ids), counts["duplicates"], counts["empty"], bad.count)
 
     def fingerprint(self) -> str:
         """Hash of the content and of how it is read: equal fingerprints mean equal documents in equal order."""
@@ -145,9 +135,24 @@ class Corpus:
             self._fingerprint = hashlib.sha256(values.encode()).hexdigest()
         return self._fingerprint
 
+    def _distinct(self, reject: Reject, counts: Counter[str]) -> Iterator[tuple[str, Document]]:
+        """Places and documents, without those whose title and text occurred before; duplicates and empty ones count."""
+        seen: set[bytes] = set()
+        for place, document in self._read(reject):
+            if not document.title and not document.text:
+                counts["empty"] += 1
+            elif self._options[1]:
+                key = _key(document)
+                if key in seen:
+                    counts["duplicates"] += 1
+                    continue
+                seen.add(key)
+            yield place, document
+
     def _twice(self, id_: str, second: str) -> DataError:
         """The error for a repeated id; a second pass finds where it stood first, so that no pass stores places."""
-        first = next(place for place, document in self._read(lambda _: None) if document.id == id_)
+        kept = self._distinct(lambda _: None, Counter())
+        first = next(place for place, document in kept if document.id == id_)
         return DataError(
             f"The id {id_!r} at {second} was taken at {first}: ids must be unique; choose another --id-field."
         )
@@ -216,7 +221,8 @@ def open_corpus(
 
 
 def _key(document: Document) -> bytes:
-    return hashlib.blake2b(f"{document.title}\0{document.text}".encode(), digest_size=16).digest()
+    content = f"{len(document.title)} {document.title}{document.text}"
+    return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _hash_documents(documents: list[Document]) -> str:

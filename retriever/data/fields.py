@@ -28,6 +28,12 @@ ID = ("_id", "id", "docid")
 _SCALAR = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?|true|false")  # no more digits than fp64 tells apart
 
 
+class RowNumber(str):
+    """The id of a record that has none: its number, counted from 0."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Fields:
     """Names of the fields of a record; the first usual name that the record has, where none is given."""
@@ -40,7 +46,7 @@ class Fields:
         """Each record's place and document; a record without an id is named by its number, counted from 0."""
         for row, (place, record) in enumerate(records):
             try:
-                document = self.document(record, place, str(row))
+                document = self.document(record, place, RowNumber(row))
             except DataError as error:
                 reject(error)
                 continue
@@ -121,7 +127,10 @@ def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> d
         rest = {name: json.loads(value) if _SCALAR.fullmatch(value) else value for name, value in rest.items() if value}
     if isinstance(nested, Mapping):
         rest.update(nested)
-    return {name: _plain(value) for name, value in rest.items() if not _is_nan(value)}
+    try:
+        return {name: _plain(value) for name, value in rest.items() if not _is_nan(value)}
+    except RecursionError as error:
+        raise DataError(f"{place} has metadata of too many levels: {WAY_OUT}.") from error
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from retriever.errors import DataError, OutputError
-from retriever.files import replacing, write_atomically
+from retriever.files import is_of, replacing, write_atomically
 
 FORMAT = 1  # of the folders; raise it when the same input gives other files
 CHUNK = 2_048  # documents encoded between two writes
@@ -144,6 +144,8 @@ class Part:
                     part._drop_if_empty()
                     raise
         except OSError as error:
+            if not is_of(error, part.folder.resolve()):
+                raise
             raise OutputError(
                 f"Cannot write {part.folder} ({error.strerror or error}): make room, then run the same command again."
             ) from error

@@ -6,7 +6,8 @@
 3. A batch holds inputs of equal tasks, up to ``size``. Unequal tasks take turns, so that a long list of texts to embed
    does not hold up the searches behind it.
 4. At most ``room`` inputs wait; a request that would exceed it is refused at once.
-5. A batch that fails is run again request by request, so that a bad request fails alone.
+5. A batch that fails is run again request by request, so that a bad request fails alone. Where one batch of a request
+   that was cut into several fails, the request fails, and the others are given up.
 6. A request that is not answered in time is given up, and left out if it has not begun.
 7. Closing takes no new requests and finishes what was accepted.
 """
@@ -45,6 +46,7 @@ Observer = Callable[[int, Sequence[float]], None]
 class _Job:
     inputs: Sequence[Any]
     answer: asyncio.Future[Sequence[Any]]
+    answers: Sequence[asyncio.Future[Sequence[Any]]]  # of the whole request, which may be several jobs
     since: float
 
 
@@ -89,19 +91,21 @@ class Batcher:
         if self._closing or (self.waiting and self.waiting + len(inputs) > self._room):
             raise OverloadedError
         loop = asyncio.get_running_loop()
-        jobs = [
-            _Job(inputs[start : start + self._size], loop.create_future(), time.perf_counter())
-            for start in range(0, len(inputs), self._size)
-        ]
-        late = loop.call_later(self._timeout, _give_up, jobs)
+        starts = range(0, len(inputs), self._size)
+        answers: list[asyncio.Future[Sequence[Any]]] = [loop.create_future() for _ in starts]
+        now = time.perf_counter()
+        jobs = (
+            _Job(inputs[start : start + self._size], answer, answers, now)
+            for start, answer in zip(starts, answers, strict=True)
+        )
+        late = loop.call_later(self._timeout, _give_up, answers, TimeoutError())
         self._queue.setdefault(task, deque()).extend(jobs)
         self.waiting += len(inputs)
         self._some.set()
         try:
-            if len(jobs) == 1:
-                return list(await jobs[0].answer)
-            answers = await asyncio.gather(*(job.answer for job in jobs))
-            return [output for answer in answers for output in answer]
+            if len(answers) == 1:
+                return list(await answers[0])
+            return [output for outputs in await asyncio.gather(*answers) for output in outputs]
         finally:
             late.cancel()
 
@@ -158,8 +162,8 @@ class Batcher:
             if len(jobs) > 1:
                 for job in jobs:
                     await self._run(task, [job])
-            elif not jobs[0].answer.done():
-                jobs[0].answer.set_exception(error)
+            else:
+                _give_up(jobs[0].answers, error)
             return
         start = 0
         for job in jobs:
@@ -169,8 +173,8 @@ class Batcher:
             start = stop
 
 
-def _give_up(jobs: Sequence[_Job]) -> None:
-    """Tell who waits that there is no answer in time."""
-    for job in jobs:
-        if not job.answer.done():
-            job.answer.set_exception(TimeoutError())
+def _give_up(answers: Sequence[asyncio.Future[Sequence[Any]]], error: Exception) -> None:
+    """Tell who waits why there is no answer."""
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(error)

@@ -1,7 +1,8 @@
 """The passage of a document that answers a query best, and the words in it that the query holds.
 
 1. The words of the query are stemmed as the index's BM25 does; words without meaning of their own are left out, unless
-   there are no others.
+   there are no others. Only the first ``STEMS`` different stems are looked for: a passage has no room for more, and the
+   time that a query takes is bounded.
 2. The words of the texts with such a stem are found where they stand, whatever their case, in all texts together.
 3. The passage is a window over the text that holds as many different stems as possible, then as many words, and stands
    as early as possible. It is cut between words.
@@ -13,11 +14,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TypedDict
 
 from retriever.data.words import UNSPACED, WordAnalyzer
 
 LENGTH = 320  # characters of a passage
+STEMS = 64  # of a query that are looked for
 SEEN = 20_000  # characters of a text that are looked at
 _FUNCTION_WORDS = """
 a an and are as at be but by do does for from how i if in into is it my no not of on or such that the their then there
@@ -48,8 +51,9 @@ class Passages:
 
     def __init__(self, query: str, analyzer: WordAnalyzer) -> None:
         self._analyzer = analyzer
-        words = set(analyzer.words(query))
-        self._stems = {analyzer.stem(word) for word in words - FUNCTION_WORDS or words}
+        words = dict.fromkeys(analyzer.words(query))
+        telling = [word for word in words if word not in FUNCTION_WORDS] or words
+        self._stems = frozenset(islice(dict.fromkeys(map(analyzer.stem, telling)), STEMS))
 
     def of(self, texts: Sequence[str], length: int = LENGTH) -> list[list[Piece]]:
         """The best passage of each text, of about ``length`` characters."""

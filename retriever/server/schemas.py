@@ -83,7 +83,24 @@ class BatchRequest(Asking):
     """Several queries, answered alike."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"queries": ["reset the device", "the manual"], "k": 3}]})
-    queries: Annotated[list[Query], Field(min_length=1, max_length=settings.MAX_QUERIES)]
+    queries: Annotated[
+        list[Query],
+        Field(
+            min_length=1,
+            max_length=settings.MAX_QUERIES,
+            description=f"What to look for: their number times `offset + k` is at most {settings.MAX_HITS:,}.",
+        ),
+    ]
+
+    @model_validator(mode="after")
+    def _within_answer(self) -> BatchRequest:
+        hits = len(self.queries) * (self.offset + self.k)
+        if hits > settings.MAX_HITS:
+            raise ValueError(
+                f"{len(self.queries)} queries of {self.offset + self.k} hits, the skipped ones included, are {hits:,}, "
+                f"and at most {settings.MAX_HITS:,} are told at once: send fewer queries, or ask for fewer hits"
+            )
+        return self
 
 
 class Piece(BaseModel):

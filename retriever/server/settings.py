@@ -12,6 +12,7 @@ MAX_K = 1_000  # hits or labels of one answer, those skipped by an offset includ
 MAX_QUERY = 10_000  # characters of a query
 MAX_TEXT = 1_000_000  # characters of a text to embed or to index
 MAX_QUERIES = 256  # queries of a batch search
+MAX_HITS = 10_000  # hits of all queries of a batch search, those skipped by an offset included
 MAX_TEXTS = 2_048  # texts to embed at once
 MAX_DOCUMENTS = 1_000  # documents to index at once
 MAX_FILTERS = 16

@@ -162,10 +162,14 @@ class Delete:
     index: Index
 
     def run(self, inputs: Sequence[str]) -> list[bool]:
-        """For each id whether it was there."""
-        missing = set(self.index.delete(inputs))
+        """For each id whether it was there; of those given several times, the first deletes."""
+        gone = set(self.index.delete(inputs))
         len(self.index)
-        return [name not in missing for name in inputs]
+        were_there = []
+        for name in inputs:
+            were_there.append(name not in gone)
+            gone.add(name)
+        return were_there
 
 
 @dataclass(frozen=True)

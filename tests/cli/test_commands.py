@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -244,6 +245,15 @@ def test_an_index_is_refused_to_another_model(folder, tmp_path):
     call("train", "contriever-cpu", *FAST, "seed=1", "--data", folder / "notes.jsonl", "--output", tmp_path / "other")
     _, err = call("search", folder / "index", "t1w1", "--model", tmp_path / "other", code=2)
     assert "was built by another model" in err
+
+
+def test_too_many_open_files_have_a_way_out(folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.EMFILE, "Too many open files", "postings.npy")
+
+    monkeypatch.setattr("retriever.indexing.index.Index.open", full)
+    _, err = call("index", "info", folder / "index", code=2)
+    assert "Error: too many files are open: raise the limit (`ulimit -n 65536`)" in " ".join(err.split())
 
 
 def test_debug_shows_the_traceback():

@@ -57,6 +57,19 @@ def test_an_addition_takes_documents_with_equal_texts(folder):
     assert {"a", "b"} <= set(found(folder, "delta grove"))
 
 
+def test_rows_of_a_source_without_ids_replace_no_others_unless_asked_to(folder, tmp_path):
+    (tmp_path / "one.txt").write_text("amber stone\nquartz stone\n")
+    (tmp_path / "two.txt").write_text("willow tree\nbirch tree\n")
+    out, _ = call("index", "add", folder / "index", tmp_path / "one.txt", "--json")
+    assert json.loads(out) == {"added": 2, "replaced": 0, "documents": 5}
+    _, err = call("index", "add", folder / "index", tmp_path / "two.txt", code=2)
+    assert "two.txt has no ids, and its row 0 would replace the document '0' of the index" in " ".join(err.split())
+    assert found(folder, "stone") == ["0", "1"] and found(folder, "tree") == []
+    out, _ = call("index", "update", folder / "index", tmp_path / "two.txt", "--json")
+    assert json.loads(out) == {"added": 0, "replaced": 2, "documents": 5}
+    assert found(folder, "stone") == [] and found(folder, "tree") == ["0", "1"]
+
+
 def test_documents_are_deleted_and_the_missing_are_told(folder):
     out, _ = call("index", "delete", folder / "index", "a", "--json")
     assert json.loads(out) == {"deleted": 1, "missing": [], "documents": 2}

@@ -68,6 +68,20 @@ def test_a_moved_index_is_changed_by_the_same_commands(folder):
     assert "milvus" in call("index", "info", index)[0]
 
 
+def test_an_index_is_replaced_also_where_its_milvus_is_gone(folder, caplog):
+    index, manifest = folder / "replaced", folder / "replaced" / "manifest.json"
+    build = ["index", "build", folder / "model", folder / "notes.jsonl", "-q", "-o", index, "--overwrite"]
+    remote = ["--backend", "milvus", "--uri", folder / "milvus.db"]
+    for options in (remote, ()):
+        call(*build, *remote)
+        manifest.write_text(manifest.read_text().replace("milvus.db", "gone.db"))
+        caplog.clear()
+        call(*build, *options)
+        assert "gone.db with Milvus' own tools" in caplog.text
+        assert [hit["id"] for hit in found(index, "heron", "--mode", "bm25")] == ["a", "b"]
+        assert "is whole" in call("index", "verify", index)[0]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -42,8 +42,14 @@ def test_exact_copies_are_dropped_but_the_first_and_every_empty_one_stays(pairs)
 
 
 def test_title_and_text_do_not_run_into_each_other():
-    corpus = Corpus.of([Document("1", "ab", "c"), Document("2", "a", "bc")], deduplicate=True)
-    assert ids(corpus) == ["1", "2"]
+    documents = [
+        Document("1", "ab", "c"),
+        Document("2", "a", "bc"),
+        Document("3", "a", "\0c"),
+        Document("4", "a\0", "c"),
+    ]
+    corpus = Corpus.of([*documents, Document("5", "half", "\ud800")], deduplicate=True)
+    assert ids(corpus) == ["1", "2", "3", "4", "5"]
 
 
 def test_in_memory_corpora_keep_copies_unless_asked():
@@ -74,6 +80,22 @@ def test_a_repeated_document_is_a_copy_not_a_repeated_id(tmp_path):
     assert ids(open_corpus(path)) == ["a"]
     with pytest.raises(DataError, match="must be unique"):
         list(open_corpus(path, deduplicate=False))
+
+
+def test_the_first_place_of_a_repeated_id_is_not_that_of_a_dropped_copy(tmp_path):
+    rows = [{"id": "a", "text": "1"}, {"id": "b", "text": "1"}, {"id": "b", "text": "2"}, {"id": "b", "text": "3"}]
+    path = write_jsonl(tmp_path / "c.jsonl", rows)
+    with pytest.raises(DataError, match=rf"'b' at {path}:4 was taken at {path}:3: ids must be unique"):
+        list(open_corpus(path))
+
+
+def test_metadata_of_a_thousand_levels_are_a_mangled_line(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "good"}\n{"text": "deep", "m": ' + "[" * 900 + "]" * 900 + "}\n")
+    with pytest.raises(DataError, match=rf"{path}:2 has metadata of too many levels"):
+        list(open_corpus(path))
+    corpus = open_corpus(path, skip_bad_lines=True)
+    assert ids(corpus) == ["0"] and corpus.report.bad_lines == 1
 
 
 def test_skipped_lines_are_counted_and_no_id_error_is_among_them(tmp_path):

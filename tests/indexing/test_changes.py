@@ -142,8 +142,17 @@ def test_an_index_can_be_emptied_and_filled_again(index):
         assert [hit.id for hit in index.search("amber", 3, mode)] == ["first"]
 
 
+def test_a_large_addition_to_nothing_is_of_the_kind_of_the_index(encoder, documents, tmp_path, monkeypatch):
+    monkeypatch.setattr("retriever.indexing.build.FEW", 100)
+    with Index.build(encoder, documents, tmp_path / "index", factory="HNSW8") as index:
+        index.delete([document.id for document in documents])
+        index.compact()
+        index.add(documents)
+        assert index.info()["kinds"] == ["HNSW8"] and index.manifest.tuning is not None
+
+
 def test_a_text_is_no_list_of_ids(index):
-    with pytest.raises(DataError, match="The ids to delete are the text 'doc-3': give a list of ids"):
+    with pytest.raises(DataError, match="The ids are the text 'doc-3': give a list of ids"):
         index.delete("doc-3")
     assert len(index) == 120
 
@@ -233,16 +242,17 @@ def test_documents_are_in_where_joining_fails(index, monkeypatch, caplog):
         raise error
 
     monkeypatch.setattr(changes, "_join", fail)
-    error = OutputError("the disk is full")
-    assert index.add([Document(f"new-{number}", text="heron") for number in range(60)]) == (60, 0)
-    assert "segments could not be joined yet: the disk is full" in caplog.text
+    for error in (OutputError("the disk is full"), RuntimeError("FAISS is lost")):
+        name = type(error).__name__
+        assert index.add([Document(f"{name}-{number}", text="heron") for number in range(60)]) == (60, 0)
+        assert f"segments could not be joined yet: {error}" in caplog.text
     error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt, match="the documents are in the index"):
         index.add([Document(f"more-{number}", text="heron") for number in range(60)])
-    assert (len(index), index.info()["segments"]) == (240, 3)
+    assert (len(index), index.info()["segments"]) == (300, 4)
     monkeypatch.undo()
     index.add([Document(f"last-{number}", text="heron") for number in range(30)])
-    assert (len(index), index.info()["segments"]) == (270, 1)
+    assert (len(index), index.info()["segments"]) == (330, 1)
 
 
 def test_segments_too_small_for_the_factory_are_joined_all_the_same(encoder, documents, tmp_path, monkeypatch):

@@ -228,6 +228,13 @@ def test_all_weight_on_one_ranking_gives_its_order(method):
     assert fuse([dense, words], 3, method=method, weights=[0, 1]).rows.tolist() == [[3, 2, 1]]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_ranking_without_weight_alone_found_is_no_hit(method):
+    dense, words = ranking_of({1: 0.9, 2: 0.6, 4: 0.5}, least=-1.0), ranking_of({3: 4.0, 2: 3.0}, least=0.0)
+    assert fuse([dense, words], 4, method=method, weights=[0, 1]).hits(0)[0].tolist() == [3, 2]
+    assert fuse([dense, words], 4, method=method, weights=[0, 0]).hits(0)[0].tolist() == []
+
+
 def test_what_a_search_does_not_know_counts_for_nothing():
     dense, words = {1: 3.0, 2: 2.0}, {2: 9.0, 1: 1.0}
     assert fuse([ranking_of(dense), ranking_of(words)], 2).rows.tolist() == [[2, 1]]

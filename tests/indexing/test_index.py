@@ -235,8 +235,11 @@ def test_a_closed_index_says_so(built, mode):
     index = Index.open(built)
     index.search(QUERY)
     index.close()
-    with pytest.raises(IndexFolderError, match="are closed: open the index again"):
-        index.search(QUERY, mode=mode)
+    with Index.open(built) as another:
+        another.set_fusion("zscore", 0.5)
+    for use in (lambda: index.search(QUERY, mode=mode), lambda: index.get("0"), lambda: len(index)):
+        with pytest.raises(IndexFolderError, match=r"The index .* is closed: open it again\."):
+            use()
 
 
 def test_half_a_character_finds_nothing(folder):

@@ -66,6 +66,21 @@ def test_a_pair_that_moved_together_still_opens(encoder, documents, tmp_path):
         assert index.encoder.fingerprint == encoder.fingerprint
 
 
+@pytest.mark.parametrize("other", ["another model", "no model"])
+def test_another_folder_where_the_model_was_beside_the_index_does_not_hide_it(encoder, documents, tmp_path, other):
+    saved = Encoder.load(encoder.path)
+    saved.save(tmp_path / "here" / "model")
+    Index.build(saved, documents, tmp_path / "here" / "index").close()
+    shutil.copytree(tmp_path / "here" / "index", tmp_path / "there" / "index")
+    if other == "no model":
+        (tmp_path / "there" / "model").mkdir()
+    else:
+        Encoder.static(encoder.text_tokenizer, dimension=8).save(tmp_path / "there" / "model")
+    with Index.open(tmp_path / "there" / "index") as index:
+        assert index.search("heron", 3, "dense")
+    assert Index.damage(tmp_path / "there" / "index", sample=5) == []
+
+
 def test_an_index_that_moved_alone_still_finds_its_model(folder):
     with Index.open(folder) as index:
         assert index.search("heron", 3, "dense")

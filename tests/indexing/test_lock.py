@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 import pytest
 
 from retriever.data.document import Document
-from retriever.errors import DataError, OutputError
+from retriever.errors import BusyError, DataError, OutputError
 from retriever.indexing import lock
 from retriever.indexing.index import Index
 from retriever.indexing.lock import WRITER, locked
@@ -79,6 +79,23 @@ def test_a_first_writer_that_has_not_told_its_name_keeps_others_out(tmp_path, co
     with pytest.raises(OutputError, match=sentence), locked(tmp_path):
         pass
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_folder_that_was_removed_before_it_was_locked_is_not_locked(tmp_path, monkeypatch, made_again):
+    folder, flock = tmp_path / "index", fcntl.flock
+    folder.mkdir()
+
+    def late(descriptor, how):
+        folder.rmdir()
+        if made_again:
+            folder.mkdir()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", late)
+    with pytest.raises(BusyError, match=r"Another process has just removed .*index: run the"), locked(folder):
+        pass
+    assert folder.exists() == made_again
 
 
 def test_the_lock_is_free_after_a_failure(tmp_path):

@@ -147,28 +147,6 @@ def test_changes_are_those_of_a_local_index(encoder, documents, tmp_path, remote
         assert len(remote) == 0 and remote.search("heron") == []
 
 
-def test_an_interrupted_addition_is_completed_by_the_same_once_more(encoder, remote, monkeypatch):
-    put = Collection.put
-
-    def half(self, documents, first, vectors, words):
-        put(self, documents[:1], first, vectors[:1], words[:1])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Collection, "put", half)
-    with pytest.raises(KeyboardInterrupt):
-        remote.add([Document("x", text="zebra"), Document("y", text="zebra zebra")])
-    monkeypatch.undo()
-    with pytest.raises(
-        IndexFolderError, match=r"Milvus holds 121 documents and .* counts 120: run `retriever index com"
-    ):
-        remote.verify()
-    remote.add([Document("x", text="zebra"), Document("y", text="zebra zebra")])
-    remote.compact()
-    remote.verify()
-    assert {hit.id for hit in remote.search("zebra", mode="bm25")} == {"x", "y"}
-    assert len(set(remote.rows(["x", "y"]).tolist())) == 2 and len(remote) == 122
-
-
 def test_a_failed_build_leaves_nothing_and_an_overwrite_drops_the_old(
     encoder, documents, remote, tmp_path, monkeypatch
 ):

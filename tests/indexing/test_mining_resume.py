@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -216,6 +217,17 @@ def test_what_is_there_is_not_overwritten_unasked(encoder, labelled, tmp_path):
     stop(encoder, labelled, path, "encode", 1, overwrite=True)
     mine(encoder, labelled, path, MiningOptions(), overwrite=True)
     assert path.read_text().count("\n") == 41 and [p.name for p in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+def test_one_process_at_a_time_mines_an_output(encoder, labelled, tmp_path):
+    stop(encoder, labelled, tmp_path / "x.jsonl", "mine", 10)
+    descriptor = os.open(part_folder(tmp_path / "x.jsonl"), os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    for how in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(OutputError, match=r"Another process is mining .*x\.jsonl: wait until it is done"):
+            mine(encoder, labelled, tmp_path / "x.jsonl", OPTIONS, **how)
+    os.close(descriptor)
+    mine(encoder, labelled, tmp_path / "x.jsonl", OPTIONS, resume=True)
 
 
 @pytest.mark.parametrize("name", ["x.json", "x", "folder.jsonl", "x.jsonl.gz"])

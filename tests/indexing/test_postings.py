@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import fields
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.errors import IndexFolderError
-from retriever.indexing.postings import Postings, read_array, word_hash
+from retriever.indexing.postings import FILES, Postings, read_array, word_hash
 
 DOCUMENTS = [["red", "fish", "red"], [], ["blue", "fish"], ["red"], ["ß", "\ud800", "fish"]]
+OPEN = Path("/proc/self/fd")
 documents = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=8), max_size=6)
 
 
@@ -77,6 +79,20 @@ def test_saved_postings_open_again(tmp_path):
         postings = Postings.build(texts)
         postings.save(tmp_path / name)
         same(Postings.open(tmp_path / name), postings)
+
+
+@pytest.mark.skipif(not OPEN.is_dir(), reason="the system does not tell which files are open")
+def test_small_files_are_read_and_large_ones_mapped(tmp_path, monkeypatch):
+    postings = Postings.build(DOCUMENTS)
+    postings.save(tmp_path / "some")
+    before = sum(1 for _ in OPEN.iterdir())
+    opened = Postings.open(tmp_path / "some")
+    assert sum(1 for _ in OPEN.iterdir()) == before
+    same(opened, postings)
+    monkeypatch.setattr("retriever.indexing.postings.SMALL", 0)
+    mapped = Postings.open(tmp_path / "some")
+    assert sum(1 for _ in OPEN.iterdir()) == before + len(FILES)
+    same(mapped, postings)
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path):

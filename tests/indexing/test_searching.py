@@ -46,6 +46,13 @@ def test_a_text_is_no_list(index):
         index.search_batch("heron")
     with pytest.raises(DataError, match="The filters are the text 'number>=2': give a list of filters"):
         index.search("heron", filters="number>=2")
+    for ask in (index.rank, index.parts):
+        with pytest.raises(DataError, match="The queries are the text 'heron'"):
+            ask("heron", 3)
+    with pytest.raises(DataError, match="The queries are the text 'heron'"):
+        index.tune(0.9, "heron")
+    with pytest.raises(DataError, match="The ids are the text 'heron'"):
+        index.rows("heron")
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])

@@ -22,6 +22,13 @@ ODD = [
 ]
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.fixture
 def store(tmp_path):
     assert write(tmp_path / "odd #1?.sqlite", iter(ODD)) == 4
@@ -93,6 +100,7 @@ def test_opening_changes_nothing_and_needs_no_write_access(tmp_path, documents):
         ([Document("a", text=["x"])], "The text of document 'a' must be a string and is list"),
         ([Document(5, text="x")], "The id of document 5 must be a string and is int"),
         ([Document("a", metadata=None)], "metadata of document 'a' are not JSON"),
+        ([Document("a", metadata={"deep": nested(3000)})], "metadata of document 'a' are not JSON"),
     ],
 )
 def test_documents_that_cannot_be_stored_are_told(tmp_path, documents, message):
@@ -146,3 +154,10 @@ def test_metadata_are_json_that_sqlite_can_filter_by(tmp_path, documents):
     rows = connection.execute("SELECT row FROM documents WHERE json_extract(metadata, '$.number') > 117").fetchall()
     connection.close()
     assert rows == [(118,), (119,)]
+
+
+def test_fields_are_looked_for_once(store, monkeypatch):
+    fields = store.fields()
+    assert fields == {"nested"}
+    monkeypatch.setattr(store, "_select", None)
+    assert store.fields() == fields

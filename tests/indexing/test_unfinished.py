@@ -161,6 +161,17 @@ def test_an_old_index_answers_and_changes_meanwhile(encoder, documents, tmp_path
         assert not (folder / UNFINISHED).exists()
 
 
+def test_the_generation_rises_also_where_an_old_index_changed_meanwhile(encoder, documents, tmp_path):
+    folder = tmp_path / "index"
+    with Index.build(encoder, documents[:30], folder) as index:
+        interrupted(encoder, documents, folder, overwrite=True)
+        for number in range(5):
+            index.add([Document(f"new-{number}", text="zeppelin")])
+        before = index.manifest.generation
+        Index.build(encoder, documents, folder, segment=50, resume=True).close()
+        assert index.manifest.generation > before
+
+
 def test_another_model_other_options_and_another_corpus_are_refused(encoder, documents, tmp_path):
     folder = interrupted(encoder, documents, tmp_path / "index")
     other = Encoder.static(encoder.text_tokenizer, dimension=32, seed=1)

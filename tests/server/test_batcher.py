@@ -120,6 +120,80 @@ def test_a_bad_request_fails_alone():
     run(scenario())
 
 
+def test_what_remains_of_a_request_is_given_up_where_a_part_of_it_fails(caplog):
+    async def scenario():
+        task = Doubling()
+        task.gate.set()
+        async with Batcher("w", size=2) as batcher:
+            long = asyncio.create_task(batcher.submit(task, [1, 2, "bad", 3, 4, 5, 6, 7]))
+            with pytest.raises(ValueError, match="bad"):
+                await long
+            await settled()
+            assert batcher.waiting == 0
+            assert await batcher.submit(task, [8, 9, 10]) == [16, 18, 20]
+        assert [inputs for _, inputs in task.seen] == [[1, 2], ["bad", 3], [8, 9], [10]]
+
+    run(scenario())
+    assert not caplog.records
+
+
+def test_another_request_in_a_failed_batch_is_answered_and_the_rest_of_the_bad_one_given_up():
+    async def scenario():
+        task = Doubling()
+        async with Batcher("w", size=2) as batcher:
+            first = asyncio.create_task(batcher.submit(task, [0]))
+            await settled()
+            requests = [asyncio.create_task(batcher.submit(task, some)) for some in ([1, 2, "bad"], [3], [4, 5])]
+            await settled()
+            task.gate.set()
+            bad, *good = await asyncio.gather(*requests, return_exceptions=True)
+            assert (await first, good) == ([0], [[6], [8, 10]]) and isinstance(bad, ValueError)
+        assert [inputs for _, inputs in task.seen] == [[0], [1, 2], ["bad", 3], ["bad"], [3], [4, 5]]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("inputs", [[1], [1, 2, 3, 4, 5]])
+def test_a_request_whose_caller_has_gone_is_not_begun(inputs):
+    async def scenario():
+        task = Doubling()
+        async with Batcher("w", size=2) as batcher:
+            running = asyncio.create_task(batcher.submit(task, [0]))
+            await settled()
+            gone = asyncio.create_task(batcher.submit(task, inputs))
+            await settled()
+            gone.cancel()
+            staying = asyncio.create_task(batcher.submit(task, [9]))
+            await settled()
+            task.gate.set()
+            assert await asyncio.gather(running, staying) == [[0], [18]]
+            assert gone.cancelled() and batcher.waiting == 0
+        assert [some for _, some in task.seen] == [[0], [9]]
+
+    run(scenario())
+
+
+def test_a_batch_that_runs_is_finished_though_one_of_its_callers_has_gone():
+    async def scenario():
+        gate = threading.Event()
+        first, task = Doubling("first", gate, []), Doubling("second")
+        async with Batcher("w") as batcher:
+            blocking = asyncio.create_task(batcher.submit(first, [0]))
+            await settled()
+            requests = [asyncio.create_task(batcher.submit(task, [number])) for number in (1, 2, 3)]
+            await settled()
+            gate.set()
+            await blocking
+            await settled()
+            requests[1].cancel()
+            task.gate.set()
+            answers = await asyncio.gather(*requests, return_exceptions=True)
+            assert answers[::2] == [[2], [6]] and isinstance(answers[1], asyncio.CancelledError)
+        assert [inputs for _, inputs in task.seen] == [[1, 2, 3]]
+
+    run(scenario())
+
+
 def test_a_request_that_takes_too_long_is_given_up_and_not_run():
     async def scenario():
         task = Doubling()

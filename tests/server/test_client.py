@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import socket
 import threading
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from server_app import listening
 
-from retriever import Client, ServerError
+from retriever import Client, DataError, ServerError
 from retriever.client import Label, Part
 from retriever.data.document import Document
 from retriever.server.keys import Key
@@ -58,11 +59,144 @@ def test_documents_are_added_read_and_deleted(client, index):
     assert client.add([]) == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["a/b?c#d", "..", "../search", "é 🙂", "%2F"])
+@pytest.mark.parametrize(
+    "name", ["a/b?c#d", ".", "..", "../search", "é 🙂", "%2F", "a\nb", "a\n", "\n", "a//b", "/", "a/"]
+)
 def test_any_id_reaches_its_document(client, name):
     client.add([Document(name, text="zebra")])
     assert client.get(name).id == name
     assert client.delete([name]) == [] and client.get(name) is None
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda client: client.delete("reset"), "ids are the text 'reset'"),
+        (lambda client: client.embed("a text"), "texts are the text 'a text'"),
+        (lambda client: client.predict("a text"), "texts are"),
+        (lambda client: client.search_batch("battery"), "queries are"),
+        (lambda client: client.search_batch(["battery"], filters="year>2"), "filters are"),
+        (lambda client: client.search("battery", filters="year>2"), "filters are"),
+    ],
+)
+def test_a_text_is_no_list(client, index, ask, told):
+    client.add([Document(letter, text="zebra") for letter in "reset"])
+    with pytest.raises(DataError, match=f"The {told}.*: give a list of"):
+        ask(client)
+    assert all(index.get(letter) is not None for letter in "reset")
+
+
+@pytest.fixture
+def tight(service):
+    """A client of a server that takes 4,000 bytes, and the requests it has sent: paths and bodies."""
+    with listening(service, max_body=4_000) as url, Client(url) as client:
+        send, sent = client._http.request, []
+
+        def noted(method, path, **options):
+            sent.append((path, options["content"]))
+            return send(method, path, **options)
+
+        client._http.request = noted
+        yield client, sent
+
+
+def bodies(sent, path, field):
+    """What was sent: each as large as it may be, and never larger."""
+    found = [body for asked, body in sent if asked == path]
+    assert all(len(body) <= 4_000 for body in found)
+    values = [json.loads(body)[field] for body in found]
+    for body, following in zip(found, values[1:], strict=False):
+        first = json.dumps(following[0], ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(body) + 1 + len(first) > 4_000
+    return values
+
+
+def test_documents_are_sent_in_bodies_that_the_server_takes(tight, index):
+    client, sent = tight
+    documents = [Document(f"n{n}", "é🙂", "zebra " * (n * 7 % 90), {"n": n}) for n in range(60)]
+    assert client.add(iter(documents)) == (60, 0)
+    rows = [row for some in bodies(sent, "/documents", "documents") for row in some]
+    assert [row["id"] for row in rows] == [document.id for document in documents]
+    assert all(index.get(document.id) == document for document in documents)
+    client.add(documents)
+    assert [path for path, _ in sent].count("/info") == 1 and len(sent) > 10
+
+
+def test_texts_are_sent_in_bodies_that_the_server_takes(tight, encoder, service):
+    client, sent = tight
+    texts = [f"battery {'zebra héron ' * (number * 7 % 90)}" for number in range(60)]
+    np.testing.assert_array_equal(client.embed(texts), encoder.encode(texts, "document"))
+    assert [text for some in bodies(sent, "/v1/embeddings", "input") for text in some] == texts
+    found = client.predict(texts, 1)
+    assert [text for some in bodies(sent, "/predict", "inputs") for text in some] == texts
+    assert [labels[0].label for labels in found] == [tags[0].label for tags in service.labels.predict(texts, 1)]
+    assert [path for path, _ in sent].count("/info") == 1
+
+
+def test_a_body_may_be_exactly_as_large_as_the_server_takes(tight):
+    client, sent = tight
+    client.add([Document("a"), Document("b")])
+    room = 4_000 - len(sent[-1][1])
+    client.add([Document("a"), Document("b", text="x" * room)])
+    client.add([Document("a"), Document("b", text="x" * (room + 1))])
+    posted = [body for path, body in sent if path == "/documents"]
+    assert [len(json.loads(body)["documents"]) for body in posted] == [2, 2, 1, 1] and len(posted[1]) == 4_000
+
+
+def test_a_document_that_the_server_does_not_take_is_sent_alone(tight, index):
+    client, sent = tight
+    documents = [Document("a"), Document("b"), Document("large", text="x" * 4_000), Document("c")]
+    with pytest.raises(ServerError, match="larger than 4,000 bytes") as error:
+        client.add(documents)
+    assert (error.value.status, error.value.kind) == (413, "too_large")
+    assert [len(json.loads(body)["documents"]) for path, body in sent if path == "/documents"] == [2, 1]
+    assert index.get("b") is not None and index.get("large") is None and index.get("c") is None
+
+
+def test_one_document_needs_no_other_question(tight):
+    client, sent = tight
+    assert client.add([Document("a")]) == (1, 0) and client.add([]) == (0, 0)
+    assert [path for path, _ in sent] == ["/documents"]
+
+
+NESTED: list = []
+NESTED.append(NESTED)
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (Document("odd", metadata={"x": float("nan")}), "Out of range float"),
+        (Document("odd", metadata={"x": {1, 2}}), "type set"),
+        (Document("odd", metadata={"x": np.float32(1)}), "float32"),
+        (Document("odd", metadata={("x",): 1}), "keys must be"),
+        (Document("odd", metadata={"x": NESTED}), "Circular"),
+        (Document("odd", metadata={"x": "\udce9"}), "surrogates"),
+        (Document("odd", text="\udce9"), "surrogates"),
+    ],
+)
+def test_a_document_that_is_no_json_is_told(client, index, document, told):
+    with pytest.raises(DataError, match=rf"^The document 'odd' cannot be sent as JSON \(.*{told}.*\): use .*\.$"):
+        client.add([Document("zoo"), document])
+    assert index.get("odd") is None
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda client: client.get("\udce9"), r"The id '\\udce9' holds half a character"),
+        (lambda client: client.delete(["reset", "\udce9"]), r"The id '\\udce9' holds half a character"),
+        (lambda client: client.search("\udce9"), "The search cannot be sent"),
+        (lambda client: client.search("a", weight=float("nan")), "The search cannot be sent"),
+        (lambda client: client.search_batch(["a", "\udce9"]), "The search cannot be sent"),
+        (lambda client: client.embed(["\udce9" * 99]), r"The text '(\\udce9){60}' cannot be sent"),
+        (lambda client: client.predict(["a", "\udce9"]), r"The text '\\udce9' cannot be sent"),
+    ],
+)
+def test_half_a_character_is_told(client, index, ask, told):
+    with pytest.raises(DataError, match=told):
+        ask(client)
+    assert index.get("reset") is not None
 
 
 def test_vectors_are_those_of_the_encoder(client, encoder):

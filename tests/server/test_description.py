@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from server_app import serving
 
+from retriever.indexing.index import Index
 from retriever.server.keys import Key
 
 SECRET = "k" * 16
 
 
 def described(service, **settings):
-    with serving(service, **settings) as client:
+    with serving(replace(service, index=Index.open(service.index.folder)), **settings) as client:
         headers = {"X-API-Key": SECRET}
         first, again = (client.get("/openapi.json", headers=headers).json() for _ in range(2))
     assert first == again

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -10,6 +13,7 @@ import pytest
 from server_app import listening, refusal, serving
 
 from retriever.indexing.index import Index
+from retriever.server.tasks import Delete
 
 
 def post(client, *documents):
@@ -40,13 +44,68 @@ def test_of_documents_with_one_id_the_last_counts(client):
     assert client.get("/documents/zoo").json()["text"] == "second"
 
 
-@pytest.mark.parametrize("name", ["a/b c?", "é/🙂", "..", "%2e", "a#b", "+", "a%2Fb"])
+LINES = ["a\nb", "a\n", "\n", "\r\n", "a b", ".", "a//b", "/a", "a/", "//", "a/../b"]
+
+
+@pytest.mark.parametrize("name", ["a/b c?", "é/🙂", "..", "%2e", "a#b", "+", "a%2Fb", *LINES])
 def test_any_id_can_be_in_an_address(service, name):
     address = f"/documents/{quote(name, safe='').replace('.', '%2E')}"
     with listening(service) as url, httpx2.Client(base_url=url) as client:
         assert post(client, {"id": name, "text": "zebra"}).status_code == 200
         assert client.get(address).json()["id"] == name
         assert client.delete(address).json()["deleted"] == name
+
+
+def test_the_description_tells_the_address_of_a_document(client):
+    operations = client.get("/openapi.json").json()["paths"]["/documents/{name}"]
+    assert operations.keys() == {"get", "delete"}
+    for operation in operations.values():
+        (parameter,) = operation["parameters"]
+        assert (parameter["name"], parameter["in"], parameter["schema"]["type"]) == ("name", "path", "string")
+
+
+def test_of_equal_ids_deleted_together_the_first_deletes(index):
+    names = ["reset", "absent", "reset", "manual", "absent", "manual"]
+    assert Delete(index).run(names) == [True, False, False, True, False, False]
+    assert Delete(index).run(["reset"]) == [False] and len(index) == 3
+
+
+def test_only_one_of_several_that_delete_a_document_at_once_is_told_so(client, index, monkeypatch):
+    gate, delete, batches = threading.Event(), Index.delete, []
+
+    def slow(self, ids):
+        gate.wait(10)
+        batches.append(list(ids))
+        return delete(self, ids)
+
+    monkeypatch.setattr(Index, "delete", slow)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(client.delete, "/documents/manual")
+        others = [pool.submit(client.delete, "/documents/reset") for _ in range(3)]
+        deadline = time.monotonic() + 10
+        while client.app.state.retriever.writes.waiting < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        gate.set()
+        assert first.result().status_code == 200
+        assert sorted(one.result().status_code for one in others) == [200, 404, 404]
+    assert max(map(len, batches)) >= 3 and len(index) == 3
+
+
+def test_documents_are_counted_beside_the_event_loop(client, monkeypatch):
+    count, in_loop = Index.__len__, []
+
+    def noted(self):
+        try:
+            asyncio.get_running_loop()
+            in_loop.append(True)
+        except RuntimeError:
+            in_loop.append(False)
+        return count(self)
+
+    monkeypatch.setattr(Index, "__len__", noted)
+    assert post(client, {"id": "zoo"}).json()["documents"] == 6
+    assert client.delete("/documents/zoo").json()["documents"] == 5
+    assert len(in_loop) >= 2 and not any(in_loop)
 
 
 def test_concurrent_changes_are_all_made(client, index):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import pytest
 
 from retriever.data.words import WordAnalyzer
-from retriever.server.passages import Passages, _window
+from retriever.server import passages
+from retriever.server.passages import STEMS, Passages, _window
 
 PORTER = WordAnalyzer("porter")
 
@@ -77,6 +79,24 @@ def test_the_pieces_of_a_long_hostile_text_are_made_quickly_and_whole():
     text = "heron " * 200_000
     pieces = of("heron", text)
     assert len(joined(pieces)) < 400 and matches(pieces)[0] == "heron"
+
+
+NAMES = ["".join(letters) for letters in product("bcdfg", "aou", "klmnp", "aou", "t")]  # each is its own stem
+
+
+def test_only_the_first_words_of_a_long_query_are_looked_for():
+    text = " ".join(reversed(NAMES))
+    found = matches(of(" ".join(["the", NAMES[0], *NAMES]), text, len(text)))
+    assert len(NAMES) > STEMS and found == NAMES[:STEMS][::-1]
+    plural = " ".join(f"{name}s {name}" for name in NAMES)
+    assert matches(of(plural, text, len(text))) == found
+
+
+def test_a_query_of_any_length_scans_the_texts_a_bounded_number_of_times(monkeypatch):
+    find, scanned = passages._places, []
+    monkeypatch.setattr(passages, "_places", lambda word, text: scanned.append(word) or find(word, text))
+    Passages(" ".join(NAMES), PORTER).of([" ".join(NAMES)] * 3)
+    assert sorted(scanned) == sorted(NAMES[:STEMS])
 
 
 def test_a_title_is_given_whole():

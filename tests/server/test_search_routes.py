@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 
 import pytest
@@ -9,6 +11,7 @@ from server_app import refusal, serving
 
 from retriever.data.document import Document
 from retriever.indexing.index import Index
+from retriever.server.routes import search
 from retriever.server.service import Service
 
 
@@ -119,6 +122,55 @@ def test_a_batch_answers_each_query(client):
         alone = client.get("/search", params={"q": query, "k": 2, "mode": "dense"}).json()
         assert [hit["id"] for hit in result["hits"]] == [hit["id"] for hit in alone["hits"]]
     assert answer["results"][0]["hits"] == answer["results"][2]["hits"]
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "hits"),
+    [
+        (11, {"k": 1_000}, "11,000"),
+        (101, {"k": 100}, "10,100"),
+        (101, {"k": 1, "offset": 99}, "10,100"),
+        (256, {"k": 40}, "10,240"),
+    ],
+)
+def test_a_batch_whose_answer_would_be_too_long_is_refused(client, count, asked, hits):
+    response = client.post("/search/batch", json={"queries": ["battery"] * count, **asked})
+    told = refusal(response, 422, "invalid")
+    assert told.startswith("body is wrong: ") and f"are {hits}, and at most 10,000" in told and "fewer queries" in told
+
+
+@pytest.mark.parametrize(("count", "asked"), [(10, {"k": 1_000}), (100, {"k": 1, "offset": 99}), (256, {"k": 39})])
+def test_a_batch_may_be_as_large_as_the_description_says(client, count, asked):
+    answer = client.post("/search/batch", json={"queries": ["battery"] * count, "text": False, **asked})
+    assert answer.status_code == 200 and len(answer.json()["results"]) == count
+    assert client.get("/info").json()["limits"]["max_hits"] == 10_000
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["BatchRequest"]
+    assert "10,000" in schema["properties"]["queries"]["description"]
+
+
+def test_others_have_their_turn_while_a_long_answer_is_written(monkeypatch):
+    async def scenario(turn):
+        monkeypatch.setattr(search, "TURN", turn)
+        told, others = [], []
+
+        def answers():
+            for number in range(5):
+                told.append(len(others))
+                yield {"number": number}
+
+        async def other():
+            while True:
+                others.append(1)
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(other())
+        written = await search._as_json(answers())
+        running.cancel()
+        assert json.loads(b"[%b]" % written) == [{"number": number} for number in range(5)]
+        return told
+
+    assert asyncio.run(scenario(1)) == [0, 1, 2, 3, 4]
+    assert asyncio.run(scenario(1_000)) == [0] * 5
 
 
 @pytest.mark.parametrize(

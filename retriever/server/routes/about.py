@@ -16,6 +16,18 @@ from retriever.server.tasks import Describe
 
 logger = logging.getLogger("retriever.server")
 
+LIMITS = (
+    "MAX_K",
+    "MAX_QUERY",
+    "MAX_TEXT",
+    "MAX_QUERIES",
+    "MAX_HITS",
+    "MAX_TEXTS",
+    "MAX_DOCUMENTS",
+    "MAX_FILTERS",
+    "MAX_ID",
+)
+
 router = APIRouter(tags=["about"], responses=REFUSALS)
 
 
@@ -37,8 +49,7 @@ async def health(state: Served) -> Response:
 @router.get("/info")
 async def info(state: Served) -> Response:
     """What is served, and what may be asked of it."""
-    names = ("MAX_K", "MAX_QUERY", "MAX_TEXT", "MAX_QUERIES", "MAX_TEXTS", "MAX_DOCUMENTS", "MAX_FILTERS", "MAX_ID")
-    limits = {name.lower(): getattr(settings, name) for name in names} | {"max_body": state.settings.max_body}
+    limits = {name.lower(): getattr(settings, name) for name in LIMITS} | {"max_body": state.settings.max_body}
     (told,) = await state.reads.submit(Describe(state.service), [None])
     return json_response({**told, "read_only": state.settings.read_only, "limits": limits})
 

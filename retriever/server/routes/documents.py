@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 
 from retriever.data.document import Document
+from retriever.indexing.index import Index
 from retriever.server import schemas
 from retriever.server.errors import RefusedError, json_response
 from retriever.server.state import REFUSALS, Served
 from retriever.server.tasks import Delete, Get, Upsert
+
+
+class _IdConvertor(PathConvertor):
+    """The rest of an address, also beyond the end of a line, where Starlette's own ends."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", _IdConvertor())
 
 router = APIRouter(tags=["documents"], responses=REFUSALS)
 
@@ -20,11 +32,11 @@ async def upsert(state: Served, asked: schemas.UpsertRequest) -> Response:
     index = state.writable_index
     documents = [Document(one.id, one.title, one.text, one.metadata) for one in asked.documents]
     replaced = await state.writes.submit(Upsert(index, state.service.dtype), documents)
-    counts = {"added": replaced.count(False), "replaced": replaced.count(True), "documents": len(index)}
-    return json_response(counts)
+    counts = {"added": replaced.count(False), "replaced": replaced.count(True)}
+    return json_response({**counts, "documents": await _count(index)})
 
 
-@router.get("/documents/{name:path}", response_model=schemas.DocumentBody)
+@router.get("/documents/{name:id}", response_model=schemas.DocumentBody)
 async def get(state: Served, name: str) -> Response:
     """The document of an id."""
     (document,) = await state.reads.submit(Get(state.index), [name])
@@ -35,14 +47,19 @@ async def get(state: Served, name: str) -> Response:
     )
 
 
-@router.delete("/documents/{name:path}", response_model=schemas.DeleteAnswer)
+@router.delete("/documents/{name:id}", response_model=schemas.DeleteAnswer)
 async def delete(state: Served, name: str) -> Response:
     """Delete the document of an id; it is gone from disk, and is not found, when this answers."""
     index = state.writable_index
     (was_there,) = await state.writes.submit(Delete(index), [name])
     if not was_there:
         raise _missing()
-    return json_response({"deleted": name, "documents": len(index)})
+    return json_response({"deleted": name, "documents": await _count(index)})
+
+
+async def _count(index: Index) -> int:
+    """How many documents there are; what another process wrote may have to be opened for it."""
+    return await run_in_threadpool(len, index)
 
 
 def _missing() -> RefusedError:
