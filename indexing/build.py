@@ -119,6 +119,11 @@ def build_folder(
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
     check_settings(options.k1, options.b)
+    WordAnalyzer(options.stemmer)  # or refuse
+    if options.memory is not None and options.factory != AUTO:
+        raise DataError(
+            f"The memory is what the factory auto chooses by, and has no effect on {options.factory}: leave one out."
+        )
     DenseIndex.empty(encoder.dimension, encoder.similarity, options.factory)  # or refuse
     if options.recall is not None:
         check_target(options.recall)

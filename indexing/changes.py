@@ -28,7 +28,7 @@ from retriever.errors import DataError, RetrieverError
 from retriever.files import replacing
 from retriever.indexing.build import CHUNK, kind_for, write_segment, writing
 from retriever.indexing.dense import DenseIndex
-from retriever.indexing.factory import possible
+from retriever.indexing.factory import AUTO, possible
 from retriever.indexing.manifest import (
     DELETED,
     DOCUMENTS,
@@ -130,7 +130,8 @@ def tune(
         memory: Bytes that searches may hold in memory, where the factory is ``auto``.
 
     Raises:
-        DataError: The recall is out of range, the queries are too few, or the documents are in Milvus.
+        DataError: The recall is out of range, the queries are too few, the memory is given for a kind that is given
+            too, or the documents are in Milvus.
         IndexFolderError: The factory is unknown, or needs more memory or documents.
         OutputError: Another process is writing the index, or the folder cannot be written.
     """
@@ -141,10 +142,17 @@ def tune(
         check_queries(queries)
     with _changing(folder) as (view, generation):
         old = view.manifest
+        if memory and (factory or old.factory) != AUTO:
+            raise DataError(
+                f"The memory is what the factory auto chooses by, and the index is of {factory or old.factory}: leave "
+                "--memory out, or pass --factory auto."
+            )
         wanted = {"factory": factory or old.factory, "memory": memory or old.memory, "recall": recall}
         manifest = old.model_copy(update=wanted)
         if factory or memory:
+            held = {one.factory or old.factory for one in old.segments}
             fits = all((one.factory or old.factory) in _kinds(manifest, one.documents) for one in old.segments)
+            fits &= not held or bool(held & _kinds(manifest, old.documents))  # small segments are exact, but not joined
             most = max((one.documents for one in old.segments), default=0) if fits else old.documents
             DenseIndex.empty(old.dimension, old.similarity, manifest.factory, most, manifest.memory)  # or refuse
             if not fits:

@@ -34,6 +34,7 @@ from retriever.errors import IndexFolderError
 AUTO = "auto"
 EXACT = 20_000_000  # numbers up to which exact search is fast enough
 SHARED = (2, 4, 8)  # dimensions that share a code: the first that fits
+CENTRES = 16  # of a 4-bit code, which are learnt from as many vectors at least
 NUMBER = 8  # bytes of a row's number in an inverted list
 ENOUGH = 0.8  # of the variance that half of the dimensions must hold
 
@@ -62,7 +63,7 @@ def choose(count: int, dimension: int, memory: float | None = None, spectrum: ND
     of_whole = (whole, f"Pad{whole}," * (whole > dimension) + f"IVF{_lists(0.5, count)}")
     is_enough = spectrum is None or spectrum[:half].sum() >= ENOUGH * spectrum.sum()
     ways = [of_whole] if half >= dimension else [of_half] if is_enough else [of_whole, of_half]
-    for kept, listed in ways:
+    for kept, listed in ways if count >= CENTRES else []:
         for shared in SHARED:
             parts = kept // shared
             if count * (math.ceil(parts / 2) + NUMBER) <= room:

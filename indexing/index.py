@@ -24,7 +24,7 @@ from retriever.indexing.factory import AUTO
 from retriever.indexing.hybrid import Fusion, check_method, shares
 from retriever.indexing.manifest import FusionRecord
 from retriever.indexing.model import opener
-from retriever.indexing.reader import IndexReader
+from retriever.indexing.reader import IndexReader, check_ids
 from retriever.indexing.repair import Repaired, repair
 from retriever.indexing.searching import Hit, Mode
 from retriever.indexing.tuning import Tuning
@@ -157,10 +157,10 @@ class Index(IndexReader):
             The ids that are not there; all others are deleted.
 
         Raises:
-            DataError: A text is given instead of a list.
+            DataError: A text is given instead of a list, or an id is no string.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        refuse_text("ids", ids)
+        check_ids(ids)
         return writer(self.folder).delete(self.folder, ids)
 
     def compact(self) -> None:

@@ -294,12 +294,17 @@ def _changing(folder: Path, is_anew: bool = False) -> Iterator[_Change]:
             change = _Change(
                 view.manifest, view.record, view.collection, view.counts, len(view), set(view.record.fields)
             )
-            if is_anew or _changing_file(folder, change.record).exists():
+            if is_anew or was_stopped(folder, change.record):
                 _count_anew(change)
             yield change
             _publish(folder, change, generation)
         finally:
             view.close()
+
+
+def was_stopped(folder: Path, record: MilvusRecord) -> bool:
+    """Whether a change was stopped, so that counts may be those of Milvus no more."""
+    return _changing_file(folder, record).exists()
 
 
 def _changing_file(folder: Path, record: MilvusRecord) -> Path:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -99,4 +100,4 @@ def depth(k: int, documents: int) -> int:
     """
     if k < 1:
         raise DataError(f"k is {k}: ask for at least one hit.")
-    return min(k, documents)
+    return min(operator.index(k), documents)

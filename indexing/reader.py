@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import IndexFolderError, refuse_text
+from retriever.errors import DataError, IndexFolderError, refuse_text
 from retriever.indexing.backend import State, open_state, stamp
 from retriever.indexing.filters import Condition
 from retriever.indexing.hybrid import Fusion
@@ -34,6 +34,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from retriever.encoder.encoder import Encoder
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """See that ids are a list of strings.
+
+    Raises:
+        DataError: They are not.
+    """
+    refuse_text("ids", ids)
+    for name in ids:
+        if not isinstance(name, str):
+            raise DataError(f"The id {name!r} is a {type(name).__name__}: give ids as strings.")
 
 
 class IndexReader:
@@ -68,8 +80,8 @@ class IndexReader:
             IndexFolderError: There is no index, it is damaged, or another model built it.
             ModelError: There is no such model.
         """
-        folder = Path(path)
-        read_manifest(folder)
+        read_manifest(Path(path))
+        folder = Path(path).absolute()  # the working folder may change while it is open
         return cls(folder, load(model) if isinstance(model, (str, Path)) else model)
 
     @property
@@ -178,11 +190,12 @@ class IndexReader:
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id in rankings, −1 for one that is not there. Rows last until the index is changed."""
-        refuse_text("ids", ids)
+        check_ids(ids)
         return self._current().find(ids)
 
     def get(self, name: str) -> Document | None:
         """The document of an id, or None."""
+        check_ids([name])
         view = self._current()
         row = view.find([name])
         return view.documents(row)[0] if row[0] != NO_HIT else None

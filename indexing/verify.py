@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from retriever.errors import IndexFolderError
+from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.damage import too_many_open
 from retriever.indexing.kinds import evenly
 from retriever.indexing.manifest import (
@@ -29,6 +29,7 @@ from retriever.indexing.manifest import (
     VECTORS,
     FileRecord,
     Manifest,
+    MilvusRecord,
     SegmentRecord,
     read_manifest,
     sha256,
@@ -108,10 +109,13 @@ def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None
         sample: Documents of each segment to encode again.
 
     Raises:
+        DataError: The sample is below 0.
         IndexFolderError: Milvus holds the documents, and something is wrong with them; or a sample is asked of it.
     """
+    if sample < 0:
+        raise DataError(f"A sample of {sample} documents is none: give 0 or more.")
     if manifest.milvus is not None:
-        _check_milvus(folder, manifest, sample)
+        _check_milvus(folder, manifest, manifest.milvus, sample)
         return []
     faults = []
     for segment in manifest.segments:
@@ -122,8 +126,9 @@ def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None
     return faults or list(_whole_faults(folder, manifest))
 
 
-def _check_milvus(folder: Path, manifest: Manifest, sample: int) -> None:
+def _check_milvus(folder: Path, manifest: Manifest, record: MilvusRecord, sample: int) -> None:
     """See that Milvus holds as many documents as the manifest tells; it looks after its files itself."""
+    from retriever.indexing.milvus_changes import was_stopped
     from retriever.indexing.milvus_view import MilvusView
 
     if sample:
@@ -132,6 +137,11 @@ def _check_milvus(folder: Path, manifest: Manifest, sample: int) -> None:
         path = folder / name
         if not path.exists() or sha256(path) != file.sha256:
             raise IndexFolderError(f"The index file {path} is damaged: run `retriever index compact {folder}`.")
+    if was_stopped(folder, record):
+        raise IndexFolderError(
+            f"A change of the index {folder} was stopped, and its counts may be wrong: make it again, or run "
+            f"`retriever index compact {folder}`."
+        )
     view = MilvusView.open(folder)
     held = len(view.collection)
     view.close()

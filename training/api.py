@@ -27,6 +27,7 @@ from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordToken
 from retriever.data.xmc import load_xmc
 from retriever.data.xmc_points import XmcDataset
 from retriever.encoder import Encoder
+from retriever.encoder.device import check_device
 from retriever.encoder.own_tokens import FILE as OWN_TOKENS
 from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
 from retriever.files import write_atomically
@@ -84,11 +85,13 @@ def train(
 
     Raises:
         RecipeError: The recipe is wrong, or the run to resume had another one.
+        ModelError: The device cannot be used, or the model to start from cannot be read.
         DataError: The corpus is missing, mangled or too small.
         OutputError: The output folder is taken or cannot be written.
         TrainingInterrupted: Ctrl-C; a checkpoint was written.
     """
     began = time.perf_counter()
+    check_device(device)
     parallel.meet(device)
     reporter = (reporter or Reporter()) if parallel.rank() == 0 else Reporter()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)

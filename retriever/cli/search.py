@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from retriever.cli import options
-from retriever.cli.show import print_json
+from retriever.cli.show import harmless, print_json
 
 if TYPE_CHECKING:
     from retriever.indexing.searching import Hit
@@ -99,9 +99,9 @@ def search(
     if not hits:
         console.print("Nothing found.")
     for hit in hits:
-        heading = f"{hit.id}  {hit.title}".rstrip()
+        heading = harmless(f"{hit.id}  {hit.title}".rstrip())
         console.print(f"{hit.rank:>3}  {hit.score:7.3f}  {heading}", style="bold", markup=False, highlight=False)
-        for line in [*([_sides(hit)] if explain else []), snippet(hit.text, 160)]:
+        for line in [*([_sides(hit)] if explain else []), harmless(snippet(hit.text, 160))]:
             console.print(f"              {line}", markup=False, highlight=False)
 
 

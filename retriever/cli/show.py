@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from retriever.reporting import Advance, Reporter
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def error_console() -> Console:
@@ -25,8 +29,18 @@ def as_json(value: Any) -> str:  # noqa: ANN401 — any JSON value
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 — any JSON value
-    """Exactly one JSON object on stdout."""
-    print(as_json(value))  # noqa: T201 — the command's answer
+    """Exactly one JSON object on stdout, in ASCII where stdout does not know a character."""
+    text = as_json(value)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    print(text)  # noqa: T201 — the command's answer
+
+
+def harmless(text: str) -> str:
+    """A text from outside without the control characters by which it could steer a terminal."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class RichReporter(Reporter):

@@ -3,8 +3,9 @@
 1. An object called ``metadata``, as BEIR writes it, is taken apart, also where it is a string of JSON.
 2. Where a file knows no types, as CSV, a value of the metadata that is written like a number, ``true`` or ``false``
    is one, so that filters compare it as such; ``007`` is none. An empty value is left out.
-3. Where a file knows more types than JSON, as Parquet, days and times become ISO 8601 and decimal numbers plain ones;
-   NaN, as pandas writes a missing number, is left out.
+3. Where a file knows more types than JSON, as Parquet, days and times become ISO 8601, durations seconds, decimal
+   numbers plain ones and bytes base64; NaN, as pandas writes a missing number, is left out. What else JSON cannot hold,
+   as an infinite number, mangles the record.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -131,19 +133,35 @@ def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> d
         return {name: _plain(value) for name, value in rest.items() if not _is_nan(value)}
     except RecursionError as error:
         raise DataError(f"{place} has metadata of too many levels: {WAY_OUT}.") from error
+    except ValueError as error:
+        raise DataError(f"{place} has metadata that JSON cannot hold ({reason(error)}): {WAY_OUT}.") from error
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A value in the types of JSON, where it has an equal there."""
+    """A value in the types of JSON.
+
+    Raises:
+        ValueError: It has no equal there.
+    """
+    if isinstance(value, str):
+        value.encode()
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (float, Decimal)):
+        if not math.isfinite(value):
+            raise ValueError(f"the number {value}")
+        return float(value)
     if isinstance(value, (date, time)):
         return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, list):
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return value
+    if isinstance(value, Mapping):
+        return {_plain(name): _plain(one) for name, one in value.items()}
+    raise ValueError(f"a value of type {type(value).__name__}")
 
 
 def _is_nan(value: object) -> bool:

@@ -12,6 +12,7 @@ import csv
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -176,6 +177,8 @@ def _read_rows(lines: _Lines, rows: Iterator[list[str]], reject: Reject) -> Iter
             continue
         if not header:
             header = row
+            if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+                raise DataError(f"{place} names the column {twice[0]!r} twice: give every column its own name.")
         elif len(row) != len(header):
             found = "1 column" if len(row) == 1 else f"{len(row)} columns"
             reject(DataError(f"{place} has {found} where the header has {len(header)}: {WAY_OUT}."))

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Set
 
 import Stemmer
 
+from retriever.errors import DataError
+
 WORD = re.compile(r"[^\W_]+")
 UNSPACED = (
     "\u3005-\u3007\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
@@ -54,6 +56,8 @@ class _Stems(dict[str, str]):
 
     def __init__(self, language: str) -> None:
         super().__init__()
+        if language not in Stemmer.algorithms():
+            raise DataError(f"The stemmer {language!r} is unknown: choose none, {', '.join(Stemmer.algorithms())}.")
         self._stem = Stemmer.Stemmer(language, 0).stemWord
 
     def __missing__(self, word: str) -> str:
@@ -69,6 +73,9 @@ class WordAnalyzer:
     Args:
         stemmer: A Snowball algorithm known to PyStemmer (``"porter"``, ``"english"``, ``"german"`` …), or
             ``"none"`` to keep words as they are.
+
+    Raises:
+        DataError: The stemmer is unknown.
     """
 
     def __init__(self, stemmer: str = "porter") -> None:

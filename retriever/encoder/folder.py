@@ -28,6 +28,7 @@ from sentence_transformers.util import is_sentence_transformer_model
 from torch import nn
 
 from retriever.encoder.card import model_card
+from retriever.encoder.device import check_device
 from retriever.encoder.joined import JoinedEmbedding
 from retriever.encoder.own_tokens import OwnTokens
 from retriever.encoder.static import TermEmbedding
@@ -45,8 +46,9 @@ def load_stack(path_or_name: str | Path, device: str | None) -> tuple[SentenceTr
     Only this project's own module classes are trusted beside sentence-transformers' own: no code in a model runs.
 
     Raises:
-        ModelError: There is no such model, or its files cannot be read.
+        ModelError: There is no such model, its files cannot be read, or the device cannot be used.
     """
+    check_device(device)
     folder = locate(path_or_name)
     with _reading(path_or_name, folder):
         if folder is not None and OURS.keys() & _types(folder)[:1]:

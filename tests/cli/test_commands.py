@@ -102,6 +102,18 @@ def test_search_prints_hits_or_one_json_object(folder, mode):
     assert f"{best}  the title {best}" in out.splitlines()[0] and len(out.splitlines()) == 6
 
 
+def test_whatever_a_document_holds_reaches_a_terminal_of_any_kind(folder, tmp_path):
+    rows = [{"_id": "😀", "title": "\x1b[31mred\x07", "text": "heron \x9b2J grove\nline"}]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call("index", "build", folder / "model", tmp_path / "odd.jsonl", "-o", tmp_path / "odd", "-q")
+    command = [sys.executable, "-m", "retriever", "search", tmp_path / "odd", "heron", "--mode", "bm25"]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "COLUMNS": "0"}
+    shown = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+    assert b"\\U0001f600" in shown and b"red" in shown and not set(b"\x1b\x07\x9b") & set(shown)
+    told = subprocess.run([*command, "--json"], capture_output=True, check=True, env=environment).stdout
+    assert json.loads(told)["hits"][0]["id"] == "😀"
+
+
 def test_search_explains_its_hits_by_vectors_and_words(folder):
     query = next(iter(tiny.corpus())).text[:25]
     hits = json.loads(call("search", folder / "index", query, "-k", 100, "--explain", "--json")[0])["hits"]
@@ -209,6 +221,9 @@ MISTAKES = [
     (["search", "{folder}/index", " "], "The query is empty"),
     (["search", "{folder}/index", "a", "--mode", "dense", "--weight", "0.5"], "is for --mode hybrid, not dense"),
     (["search", "{folder}/index", "a", "--mode", "bm25", "--rerank", "3"], "--rerank is for vectors"),
+    (["train", "contriever-cpu", "--data", "{tmp}/one.jsonl", "-o", "{tmp}/m", "--device", "foo"], "device 'foo'"),
+    (["index", "build", "{folder}/model", "{tmp}/one.jsonl", "-o", "{tmp}/ix", "--device", "cuda:99"], "'cuda:99'"),
+    (["index", "build", "{folder}/model", "{tmp}/one.jsonl", "-o", "{tmp}/ix", "--memory", "10"], "more memory"),
     (["eval", "beir", "{folder}/model", "{folder}/tiny", "--split", "dev"], "test"),
     (["eval", "beir", "{folder}/model", "{tmp}"], "{tmp}"),
     (["data", "stats", "{tmp}/picture.png"], ".jsonl"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timezone
+import math
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -86,6 +87,7 @@ def test_values_of_a_file_without_types_are_numbers_where_they_are_written_so():
 def test_values_of_more_types_than_json_become_their_equals_there():
     day, moment = date(2024, 1, 2), datetime(2024, 1, 2, 3, 4, tzinfo=timezone.utc)
     values = {"day": day, "at": moment, "noon": time(12), "price": Decimal("1.50"), "gone": float("nan"), "none": None}
+    values |= {"took": timedelta(minutes=1.5), "raw": b"\xff\x00", "pairs": [("a", 1)]}
     found = document({"text": "t", **values, "days": [day, {"last": day}]})
     assert dict(found.metadata) == {
         "day": "2024-01-02",
@@ -93,5 +95,26 @@ def test_values_of_more_types_than_json_become_their_equals_there():
         "noon": "12:00:00",
         "price": 1.5,
         "none": None,
+        "took": 90.0,
+        "raw": "/wA=",
+        "pairs": [["a", 1]],
         "days": ["2024-01-02", {"last": "2024-01-02"}],
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (math.inf, "the number inf"),
+        ([1, {"x": math.nan}], "the number nan"),
+        (Decimal("-Infinity"), "the number -Infinity"),
+        ("half \ud800", "surrogates not allowed"),
+        ({"half \ud800": 1}, "surrogates not allowed"),
+        (object(), "a value of type object"),
+    ],
+)
+def test_values_that_json_cannot_hold_mangle_the_record(value, why):
+    with pytest.raises(
+        DataError, match=rf"c.jsonl:7 has metadata that JSON cannot hold \(.*{why}\): mend it, or pass --skip"
+    ):
+        document({"text": "t", "value": value})

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from retriever.data import words
 from retriever.data.words import UNSPACED, WORD, WordAnalyzer, split_words
+from retriever.errors import DataError
 
 SCRIPT = re.compile("CJK|HIRAGANA|KATAKANA|IDEOGRAPHIC|VERTICAL KANA|THAI|LAO|KHMER|MYANMAR")
 unspaced = re.compile(f"[{UNSPACED}]")
@@ -92,7 +93,7 @@ def test_an_analyzer_travels_to_another_process():
 
 
 def test_an_unknown_stemmer_is_refused():
-    with pytest.raises(KeyError):
+    with pytest.raises(DataError, match="The stemmer 'klingon' is unknown: choose none, arabic, "):
         WordAnalyzer("klingon")
 
 

@@ -60,12 +60,14 @@ def test_less_memory_means_smaller_codes():
 
 
 def test_there_is_a_list_at_least():
-    assert choose(1, 8, 31) == "IVF1,PQ4x4fs"
+    assert choose(16, 8, 31 * 16) == "IVF2,PQ4x4fs"
 
 
 def test_no_room_at_all_is_told():
     with pytest.raises(IndexFolderError, match=r"No index of 1,000,000 vectors .* fits into 1,000 bytes: give it more"):
         choose(1_000_000, 384, 1000)
+    with pytest.raises(IndexFolderError, match=r"No index of 15 vectors of dimension 8 fits into 465 bytes"):
+        choose(15, 8, 31 * 15)  # codes would, but are learnt from more
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,17 @@ def test_a_second_writer_is_refused(tmp_path, encoder, documents):
         index.verify()
 
 
+def test_an_unknown_stemmer_is_refused_before_anything_is_written(encoder, documents, tmp_path):
+    with pytest.raises(DataError, match=r"The stemmer 'klingon' is unknown: choose none, arabic, .*porter"):
+        Index.build(encoder, documents, tmp_path / "index", stemmer="klingon")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_sample_below_none_is_refused(built):
+    with Index.open(built) as index, pytest.raises(DataError, match="A sample of -1 documents is none: give 0 or more"):
+        index.verify(-1)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_closed_index_says_so(built, mode):
     index = Index.open(built)

@@ -80,6 +80,27 @@ def test_another_kind_is_made_of_the_kept_vectors(encoder, documents, texts, tmp
     assert [[hit.id for hit in hits] for hits in found] == [[hit.id for hit in hits] for hits in expected]
 
 
+def test_another_kind_is_made_of_segments_that_are_exact_because_they_are_small(encoder, documents, tmp_path):
+    with Index.build(encoder, documents, tmp_path / "index", segment=40) as index:
+        assert index.info()["kinds"] == ["Flat"] and index.info()["segments"] == 3
+        assert index.tune(0.9, factory=CODES) is not None
+        assert index.info()["kinds"] == [CODES] and index.info()["segments"] == 1
+        index.add([Document("new", text="heron")])
+        index.tune(0.8, factory=CODES)
+        assert index.info()["segments"] == 2  # of which the small one stays exact
+
+
+def test_the_memory_is_for_the_kind_that_is_chosen(encoder, documents, tmp_path):
+    with pytest.raises(DataError, match="The memory is what the factory auto chooses by, and has no effect on Flat"):
+        Index.build(encoder, documents, tmp_path / "index", factory="Flat", memory=1000)
+    with Index.build(encoder, documents, tmp_path / "index", factory=CODES) as index:
+        with pytest.raises(
+            DataError, match=f"The memory is what the factory auto chooses by, and the index is of {CODES}"
+        ):
+            index.tune(0.9, memory=100_000)
+        assert index.tune(0.9, factory="auto", memory=11 * 120) is not None
+
+
 def test_less_memory_makes_smaller_codes(encoder, documents, tmp_path):
     with Index.build(encoder, documents, tmp_path / "index") as index:
         index.tune(0.9, memory=11 * 120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,30 @@ def test_a_text_is_no_list(index):
         index.tune(0.9, "heron")
     with pytest.raises(DataError, match="The ids are the text 'heron'"):
         index.rows("heron")
+
+
+@pytest.mark.parametrize("name", [5, Path("doc-5"), None])
+def test_an_id_is_a_string(index, name):
+    for ask in (index.get, lambda one: index.rows([one]), lambda one: index.delete([one])):
+        with pytest.raises(DataError, match=r"The id .* is a (int|PosixPath|NoneType): give ids as strings"):
+            ask(name)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+def test_numbers_of_numpy_are_numbers(index, mode):
+    found = index.search("heron", np.int64(3), mode, offset=np.int64(1))
+    assert found == index.search("heron", 3, mode, offset=1) and len(found) == 3
+
+
+def test_an_open_index_stays_with_its_folder(folder, encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    with Index.open(folder.name, encoder) as index:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert index.add([Document("new", text="zeppelin")]) == (1, 0)
+        assert index.search("zeppelin", 1, "bm25")[0].id == "new"
+    with Index.open(folder, encoder) as index:
+        assert index.get("new") is not None
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
