@@ -79,11 +79,11 @@ class IndexModel:
         return self._encoder
 
 
-def load(model: str | Path) -> Encoder:
+def load(model: str | Path, device: str | None = None) -> Encoder:
     """Load an encoder; importing it takes seconds, which a search for words need not spend."""
     from retriever.encoder.encoder import Encoder
 
-    return Encoder.load(model)
+    return Encoder.load(model, device)
 
 
 def checked(encoder: Encoder, manifest: Manifest, folder: Path) -> Encoder:
@@ -108,24 +108,24 @@ def other_model(encoder: Encoder, manifest: Manifest, folder: Path) -> OtherMode
     )
 
 
-def opener(folder: Path, model: str | Path | Encoder | None) -> Callable[[], Encoder]:
-    """What opens the model of an index."""
+def opener(folder: Path, model: str | Path | Encoder | None, device: str | None = None) -> Callable[[], Encoder]:
+    """What opens the model of an index, on a device if it is not open already."""
 
     def opened() -> Encoder:
         manifest = read_manifest(folder)
         if model is None:
-            return _found(manifest, folder)
-        return checked(load(model) if isinstance(model, (str, Path)) else model, manifest, folder)
+            return _found(manifest, folder, device)
+        return checked(load(model, device) if isinstance(model, (str, Path)) else model, manifest, folder)
 
     return opened
 
 
-def _found(manifest: Manifest, folder: Path) -> Encoder:
+def _found(manifest: Manifest, folder: Path, device: str | None = None) -> Encoder:
     """The model that built an index, at the first place where it is."""
     wrong: list[RetrieverError] = []
     for place in model_places(manifest.model, folder):
         try:
-            return checked(load(place), manifest, folder)
+            return checked(load(place, device), manifest, folder)
         except (ModelError, OtherModelError) as error:
             wrong.append(error)
     raise wrong[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import sys
 from importlib.util import find_spec
@@ -55,6 +56,7 @@ def serve(
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ServerError(f"Serving needs {', '.join(missing)}: pip install 'dense-retriever[serve]'.")
+    _check_finite(rate=rate, timeout=timeout)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from retriever.server.keys import read_keys
     from retriever.server.listen import listener, take_port, url_of
@@ -91,10 +93,16 @@ def serve(
             log_queries=log_queries,
         )
         _log(quiet)
-        RichReporter().note(f"Serving {folder} at {url_of(taken)} (Ctrl-C ends it).")
-        application = listener(create_app(service, settings, threads), timeout)
+        told = f"Serving {folder} at {url_of(taken)} (Ctrl-C ends it)."
+        application = listener(create_app(service, settings, threads), timeout, lambda: RichReporter().note(told))
         gc.freeze()  # what is there stays: looking through it for garbage would stop the server for a third of a second
         application.run(sockets=[taken])
+
+
+def _check_finite(**given: float | None) -> None:
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise ServerError(f"--{name} is {value}: give a finite number.")
 
 
 def _log(quiet: bool) -> None:

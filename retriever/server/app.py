@@ -1,8 +1,9 @@
 """The application: middlewares around routes, and workers that live as long as it.
 
 A request passes, from outside in: :mod:`retriever.server.observe`, CORS where origins are allowed,
-:mod:`retriever.server.guard`, and its route. All routes are asynchronous; what computes runs in
-two worker threads, one that reads and one that writes. It is ready when each kind of work has been done once.
+:mod:`retriever.server.guard`, :mod:`retriever.server.methods`, and its route. All routes are asynchronous; what
+computes runs in two worker threads, one that reads and one that writes. It is ready when each kind of work has been
+done once.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 import retriever
+from retriever.errors import ServerError
 from retriever.server import errors, settings
 from retriever.server.batcher import Batcher
 from retriever.server.description import tell_keys
 from retriever.server.guard import Guard
+from retriever.server.methods import Head
 from retriever.server.metrics import Metrics
 from retriever.server.observe import Observe
 from retriever.server.routes import about, documents, embeddings, page, predict, search
@@ -40,7 +43,8 @@ def create_app(service: Service, options: Settings | None = None, threads: int =
         threads: CPU threads of each worker.
 
     Returns:
-        An ASGI application.
+        An ASGI application. Its beginning raises a :class:`retriever.errors.RetrieverError` where the first requests
+        cannot be answered.
     """
     options = options or Settings()
     metrics = Metrics()
@@ -53,7 +57,11 @@ def create_app(service: Service, options: Settings | None = None, threads: int =
             app.state.retriever = State(service, options, metrics, reads, writes)
             metrics.gauge("waiting_reads", "Inputs that wait to be read.", lambda: reads.waiting)
             metrics.gauge("waiting_writes", "Inputs that wait to be written.", lambda: writes.waiting)
-            await _warm_up(service, reads)
+            try:
+                await _warm_up(service, reads)
+            except TimeoutError as error:
+                sentence = f"Nothing was answered within {options.timeout:g} seconds: give more time with --timeout."
+                raise ServerError(sentence) from error
             yield
         service.close()
 
@@ -94,6 +102,7 @@ def _middleware(options: Settings, metrics: Metrics) -> list[Middleware]:
         Middleware(Observe, metrics=metrics, log_queries=options.log_queries),
         *([cors] if options.origins else []),
         Middleware(Guard, settings=options),
+        Middleware(Head),
     ]
 
 

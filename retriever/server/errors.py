@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +23,8 @@ from starlette.types import Scope
 
 from retriever.errors import BusyError, DataError, OtherModelError, RetrieverError
 from retriever.server.batcher import OverloadedError
+from retriever.server.methods import allowed
+from retriever.server.schemas import BRANCHES
 
 logger = logging.getLogger("retriever.server")
 
@@ -126,7 +128,8 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     sentence = _SENTENCES.get(status, f"{HTTPStatus(status).phrase}.")
-    return refusal(request.scope, status, _KINDS.get(status, "refused"), sentence, error.headers)
+    headers = {"Allow": allowed(request.scope)} if status == 405 else error.headers
+    return refusal(request.scope, status, _KINDS.get(status, "refused"), sentence, headers)
 
 
 async def _mistaken(request: Request, error: Exception) -> Response:
@@ -150,10 +153,15 @@ def _unreadable(scope: Scope, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return refusal(scope, 400, "bad_request", _SENTENCES[400])
-    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    place = ".".join(_names(first["loc"])) or str(first["loc"][0])
     if len(first["loc"]) == 1 and first["type"] == "model_type":
         sentence = "The body is no JSON object: send one, with the header Content-Type: application/json."
         return refusal(scope, 422, "invalid", sentence)
     message = str(first["msg"]).removeprefix("Value error, ")
     reason = message[:1].lower() + message[1:].rstrip(".")
     return refusal(scope, 422, "invalid", f"{place[:100]} is wrong: {reason}.")
+
+
+def _names(place: Sequence[str | int]) -> list[str]:
+    """The names in the place of a wrong value, without its first part, body or query, and without those of types."""
+    return [str(part) for number, part in enumerate(place) if number and not (number == 2 and part in BRANCHES)]

@@ -1,7 +1,7 @@
 """What every request meets before anything reads it: the host it asks for, its key, and its rate.
 
-1. Without keys the server is bound to this machine, and answers only under a name of this machine: a page in a browser
-   cannot reach it through a name of its own that points here.
+1. A request names one host. Without keys the server is bound to this machine, and answers only under a name of this
+   machine: a page in a browser cannot reach it through a name of its own that points here.
 2. With keys, a request needs one, in ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, and to write a writing one.
    Open to all are the page, which asks for the key, and the question whether the server is ready.
 3. Each key, or each address where there are no keys, has a bucket that holds ``BURST`` seconds of requests and is
@@ -61,6 +61,8 @@ class Guard:
         await self._app(scope, receive if scope["method"] == "GET" else _limited(receive, self._settings), send)
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise RefusedError(400, "bad_request", "The request names several hosts: send one Host header.")
         if not self._settings.keys and _host(headers) not in LOCAL:
             raise RefusedError(
                 403, "forbidden", "Without keys this server answers to names of its own machine only, as localhost."
@@ -74,7 +76,7 @@ class Guard:
     def _check_body(self, headers: Headers) -> None:
         length = _value(headers, b"content-length")
         has_body = length not in ("", "0") or _value(headers, b"transfer-encoding")
-        if has_body and not _value(headers, b"content-type").startswith("application/json"):
+        if has_body and _media_type(headers) != "application/json":
             sentence = "The body must be JSON: send it with Content-Type: application/json."
             raise RefusedError(415, "unsupported_media_type", sentence)
         if length.isdecimal() and int(length[:20]) > self._settings.max_body:
@@ -113,6 +115,10 @@ def _writes(scope: Scope) -> bool:
 
 def _value(headers: Headers, name: bytes) -> str:
     return headers.get(name, b"").decode("latin-1")
+
+
+def _media_type(headers: Headers) -> str:
+    return _value(headers, b"content-type").partition(";")[0].strip().lower()
 
 
 def _secret(headers: Headers) -> str:

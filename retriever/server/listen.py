@@ -3,7 +3,8 @@
 1. The port is taken before anything is loaded, so that a taken one is told at once.
 2. A connection must send the head of a request within ``HEAD_SECONDS`` of its beginning, for the first one of the
    connection's, and no head above ``HEAD_BYTES``.
-3. At the end of the process nothing new is accepted, and what was accepted is answered.
+3. The application begins before a connection is read; what it raises at its beginning is raised to the caller.
+4. At the end of the process nothing new is accepted, and what was accepted is answered.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from ipaddress import ip_address
 from types import FrameType
 
@@ -28,6 +30,7 @@ HEAD_BYTES = 64 << 10
 CONNECTIONS = 4_096
 BACKLOG = 2_048
 LAST_PORT = 65_535
+TOO_LARGE = "The head of the request is too large: send fewer or shorter headers, and a long query in a POST's body."
 
 logger = logging.getLogger("retriever.server")
 
@@ -36,7 +39,8 @@ class PatientProtocol(HttpToolsProtocol):
     """HTTP/1.1 with limits on the head of a request."""
 
     _in_head = False
-    _head = 0  # bytes of a head that has begun and not ended, without the first ones
+    _read = 0  # bytes of a head that has begun and not ended, without the first ones
+    _parsed = 0  # bytes of the address and the headers of a request that are whole
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,16 +57,26 @@ class PatientProtocol(HttpToolsProtocol):
         """Read on, unless a head grows beyond its limit."""
         began_before = self._in_head
         super().data_received(data)
-        self._head = self._head + len(data) if began_before and self._in_head else 0
+        self._read = self._read + len(data) if began_before and self._in_head else 0
         if self._in_head or self._is_idle:  # also by a line end, after which nobody else minds the time
             self._start()
-        if self._head > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large: send fewer or shorter headers.")
+        if self._read > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._in_head = True
+        self._in_head, self._parsed = True, 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a line of the same form after a body that comes in chunks."""
+        self._count(len(name) + len(value) + len(": \r\n"))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -72,12 +86,18 @@ class PatientProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse in the form of all refusals, and hang up."""
-        sentence = "The request is no HTTP: mend the client." if msg.startswith("Invalid") else msg
+        no_http = TOO_LARGE if self._parsed > HEAD_BYTES else "The request is no HTTP: mend the client."
+        sentence = no_http if msg.startswith("Invalid") else msg
         told = {"error": sentence, "error_type": "bad_request", "request_id": secrets.token_hex(8)}
         body = json.dumps(told).encode()
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
+
+    def _count(self, size: int) -> None:
+        self._parsed += size
+        if self._parsed > HEAD_BYTES:
+            raise ValueError(TOO_LARGE)  # ends the parsing, and is answered by send_400_response
 
     @property
     def _is_idle(self) -> bool:
@@ -124,18 +144,19 @@ def url_of(taken: socket.socket) -> str:
     return f"http://[{host}]:{port}" if taken.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def listener(app: FastAPI, grace: float) -> uvicorn.Server:
+def listener(app: FastAPI, grace: float, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """What answers requests until the process is told to end (SIGINT or SIGTERM); run it with bound sockets.
 
     Args:
         app: The application.
         grace: Seconds that accepted requests have at the end.
+        ready: Called when the application has begun.
     """
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
         ws="none",
-        lifespan="on",
+        lifespan="off",  # see _Server
         log_config=None,
         access_log=False,
         server_header=False,
@@ -144,11 +165,28 @@ def listener(app: FastAPI, grace: float) -> uvicorn.Server:
         timeout_graceful_shutdown=max(1, round(grace)),
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    return _Server(config)
+    return _Server(config, app, ready)
 
 
 class _Server(uvicorn.Server):
-    """A server that a signal ends without an error; a second Ctrl-C does not wait."""
+    """A server that a signal ends without an error; a second Ctrl-C does not wait.
+
+    It lets the application begin and end itself: uvicorn would print a traceback of what that raises, and exit.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app, self._ready = app, ready
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer until told to end."""
+        with self.capture_signals():
+            async with self._app.router.lifespan_context(self._app):
+                self._ready()
+                await super().serve(sockets)
+                if self.force_exit:  # the workers leave out what nobody waits for
+                    for task in self.server_state.tasks:
+                        task.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""

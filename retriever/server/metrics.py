@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+GONE = 499  # what nginx says of a client that has hung up
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -33,12 +34,12 @@ class Metrics:
         self._known: dict[tuple[str, str, int], Histogram] = {}  # looked up faster than by labels
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count a request that was answered, or whose client has gone."""
         key = method, route, status
         if key not in self._known:
             self._known[key] = self._seconds.labels(*key)
         self._known[key].observe(seconds)
-        if status >= 400:
+        if status >= 400 and status != GONE:
             self._refused.labels(status).inc()
 
     def batch_observer(self, queue: str) -> Callable[[int, Sequence[float]], None]:

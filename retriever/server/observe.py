@@ -3,7 +3,8 @@
 1. The id is the caller's ``X-Request-ID`` if it is short and plain, otherwise a random one; the answer bears it.
 2. Each answer tells browsers to load nothing but the server's own files, and to guess no types.
 3. A request that breaks is answered with 500, and its traceback is logged.
-4. The log is one JSON object a line. Texts of queries are not in it unless asked for.
+4. A client that hangs up before its body is whole is answered nothing; log and metrics say 499.
+5. The log is one JSON object a line. Texts of queries are not in it unless asked for.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retriever.server.errors import RefusedError, unexpected
-from retriever.server.metrics import Metrics
+from retriever.server.metrics import GONE, Metrics
 
 logger = logging.getLogger("retriever.server")
 
@@ -55,9 +57,15 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status, is_gone = time.perf_counter(), 0, False
         scope["request_id"] = name = _request_id(scope)
         headers = [(b"x-request-id", name.encode()), *_HEADERS]
+
+        async def receive_more() -> Message:
+            nonlocal is_gone
+            message = await receive()
+            is_gone = is_gone or (not status and message["type"] == "http.disconnect")
+            return message
 
         async def send_more(message: Message) -> None:
             nonlocal status
@@ -67,14 +75,16 @@ class Observe:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_more)
+            await self._app(scope, receive_more, send_more)
+        except ClientDisconnect:
+            pass
         except Exception as error:
             if status:
                 raise
             response = error.response(scope) if isinstance(error, RefusedError) else unexpected(scope, error)
             await response(scope, receive, send_more)
         finally:
-            self._tell(scope, status, time.perf_counter() - began)
+            self._tell(scope, GONE if is_gone else status, time.perf_counter() - began)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.index import Mode
@@ -29,10 +29,23 @@ def _shallow(metadata: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"it nests deeper than {settings.MAX_DEPTH} levels")
 
 
+def _branch(value: object) -> str | None:
+    return ONE if isinstance(value, str) else MANY if isinstance(value, list) else None
+
+
+ONE, MANY = "one text", "many texts"
+BRANCHES = frozenset({ONE, MANY})  # what the places of errors say of a field that takes either
+_ONE_OR_MANY = Discriminator(
+    _branch, custom_error_type="one_or_many", custom_error_message="It is neither a text nor a list of texts"
+)
+
 Query = Annotated[str, Field(min_length=1, max_length=settings.MAX_QUERY), AfterValidator(_not_blank)]
 Text = Annotated[str, Field(max_length=settings.MAX_TEXT)]
 SomeText = Annotated[str, Field(min_length=1, max_length=settings.MAX_TEXT)]
 Texts = Annotated[list[SomeText], Field(min_length=1, max_length=settings.MAX_TEXTS)]
+Queries = Annotated[list[Query], Field(min_length=1, max_length=settings.MAX_QUERIES)]
+TextOrTexts = Annotated[Annotated[SomeText, Tag(ONE)] | Annotated[Texts, Tag(MANY)], _ONE_OR_MANY]
+QueryOrQueries = Annotated[Annotated[Query, Tag(ONE)] | Annotated[Queries, Tag(MANY)], _ONE_OR_MANY]
 Filter = Annotated[str, Field(max_length=settings.MAX_FILTER)]
 Dimensions = Annotated[
     int | None, Field(ge=1, description="Keep the first so many entries of the vectors, and bring them to length 1.")
@@ -189,7 +202,7 @@ class EmbeddingsRequest(Request):
     """As OpenAI's embeddings API takes it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "model", "input": ["a text", "another"]}]})
-    input: SomeText | Texts
+    input: TextOrTexts
     model: Annotated[str, Field(max_length=512, description="As GET /v1/models names it.")]
     encoding_format: Annotated[Literal["float", "base64"], Field(description="base64 is little-endian float32.")] = (
         "float"
@@ -230,7 +243,7 @@ class EmbedRequest(Request):
     """As text-embeddings-inference takes it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": ["a text"], "prompt_name": "query"}]})
-    inputs: SomeText | Texts
+    inputs: TextOrTexts
     normalize: Annotated[bool, Field(description="Bring vectors to length 1.")] = True
     truncate: Annotated[bool, Field(description="Cut texts that the model cannot read whole, instead of refusing.")] = (
         True
@@ -243,7 +256,7 @@ class PredictRequest(Request):
     """Texts to label."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": ["Coffee exports rose in March"], "k": 3}]})
-    inputs: Query | Annotated[list[Query], Field(min_length=1, max_length=settings.MAX_QUERIES)]
+    inputs: QueryOrQueries
     k: Annotated[int, Field(ge=1, le=settings.MAX_K, description="Labels wanted for each text.")] = 5
 
 

@@ -1,7 +1,8 @@
 """What is served: an index, labels, or both, with the encoder that they share.
 
 1. A folder with a manifest is an index; its model is found as a search finds it, and is loaded anew when another one
-   has built the index anew. Anything else is read as labels, which need a model.
+   has built the index anew, unless the model or its device was given. Anything else is read as labels, which need a
+   model.
 2. Labels are encoded when they are opened, and remember the training points of their data set on request, as
    ``retriever predict`` does.
 """
@@ -13,14 +14,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import retriever
 from retriever.data.xmc import load_labels, load_xmc
 from retriever.encoder.encoder import Encoder
+from retriever.encoder.loop import arithmetic
 from retriever.errors import DataError, ServerError
 from retriever.indexing.index import Index
 from retriever.indexing.label_memory import LabelMemory
 from retriever.indexing.labels import LabelIndex
 from retriever.indexing.manifest import MANIFEST
+from retriever.indexing.model import opener
 from retriever.reporting import Reporter
 
 
@@ -107,16 +112,17 @@ def open_service(
         memory: Whether labels also learn from the training points of their data set.
         titles_only: As in :func:`retriever.data.xmc.load_labels`.
         name: Of the model, as clients see it; that of its folder if omitted.
-        device: Where the model runs.
+        device: Where the model runs, also that of the index.
         dtype: Precision of encoding.
         reporter: Told of the encoding of labels.
 
     Raises:
         ServerError: Labels come without a model, or ``memory`` without labels.
         IndexFolderError: The index is damaged, or another model built it.
-        ModelError: There is no such model.
+        ModelError: There is no such model, device or precision.
         DataError: The labels cannot be read.
     """
+    _check_dtype(dtype)
     has_index = (folder / MANIFEST).exists() or labels is not None
     labels = labels if has_index else folder
     if not has_index and model is None:
@@ -126,12 +132,25 @@ def open_service(
         )
     if memory and labels is None:
         raise ServerError("A memory belongs to labels: give them with --labels, or leave --memory out.")
-    given = None if model is None else Encoder.load(model, device)
+    given = _given(folder, model, device)
     index = Index.open(folder, given) if has_index else None
     encoder = index.encoder if index is not None else given
     assert encoder is not None
     served = None if labels is None else _labels(encoder, labels, memory, titles_only, dtype, reporter or Reporter())
     return Service(index, served, name or (None if model is None else Path(model).name), dtype)
+
+
+def _check_dtype(dtype: str) -> None:
+    """Refuse an unknown precision before anything is loaded, as encoding would."""
+    with arithmetic(torch.device("cpu"), dtype):
+        pass
+
+
+def _given(folder: Path, model: str | Path | None, device: str | None) -> Encoder | None:
+    """The model that does not wait for its first use: one that is named, or that of an index on a device that is."""
+    if model is not None:
+        return Encoder.load(model, device)
+    return None if device is None else opener(folder, None, device)()
 
 
 def _labels(

@@ -71,9 +71,10 @@ def test_of_equal_ids_deleted_together_the_first_deletes(index):
 
 
 def test_only_one_of_several_that_delete_a_document_at_once_is_told_so(client, index, monkeypatch):
-    gate, delete, batches = threading.Event(), Index.delete, []
+    gate, began, delete, batches = threading.Event(), threading.Event(), Index.delete, []
 
     def slow(self, ids):
+        began.set()
         gate.wait(10)
         batches.append(list(ids))
         return delete(self, ids)
@@ -81,6 +82,7 @@ def test_only_one_of_several_that_delete_a_document_at_once_is_told_so(client, i
     monkeypatch.setattr(Index, "delete", slow)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(client.delete, "/documents/manual")
+        assert began.wait(10)
         others = [pool.submit(client.delete, "/documents/reset") for _ in range(3)]
         deadline = time.monotonic() + 10
         while client.app.state.retriever.writes.waiting < 3 and time.monotonic() < deadline:

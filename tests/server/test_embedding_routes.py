@@ -13,6 +13,7 @@ from server_app import listening, refusal, serving
 from retriever.data.xmc_points import XmcLabels
 from retriever.encoder import Encoder
 from retriever.indexing.labels import LabelIndex
+from retriever.server.schemas import BRANCHES
 from retriever.server.service import Service
 
 
@@ -117,6 +118,35 @@ def test_many_texts_are_embedded_in_order(client, encoder):
 def test_other_inputs_are_refused(client, bad):
     assert "input" in refusal(client.post("/v1/embeddings", json={"model": "tiny", "input": bad}), 422, "invalid")
     assert "inputs" in refusal(client.post("/embed", json={"inputs": bad}), 422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("bad", "place", "reason"),
+    [
+        (["flow", ""], ".1", "string should have at least 1 character"),
+        (["flow", 3], ".1", "input should be a valid string"),
+        ([], "", "list should have at least 1 item"),
+        ("", "", "string should have at least 1 character"),
+        ("a" * 1_000_001, "", "string should have at most 1000000 characters"),
+        ({"a": 1}, "", "it is neither a text nor a list of texts"),
+        (None, "", "it is neither a text nor a list of texts"),
+    ],
+)
+def test_what_is_wrong_with_inputs_is_told_of_the_form_that_they_have(client, bad, place, reason):
+    told = refusal(client.post("/v1/embeddings", json={"model": "tiny", "input": bad}), 422, "invalid")
+    assert told.startswith(f"input{place} is wrong: {reason}")
+    assert refusal(client.post("/embed", json={"inputs": bad}), 422, "invalid") == told.replace("input", "inputs", 1)
+
+
+def test_the_description_says_that_inputs_are_a_text_or_texts(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for schema, name in (("EmbedRequest", "inputs"), ("EmbeddingsRequest", "input"), ("PredictRequest", "inputs")):
+        assert [one["type"] for one in schemas[schema]["properties"][name]["oneOf"]] == ["string", "array"]
+
+
+def test_a_field_of_the_name_of_a_form_is_still_told(client):
+    for form in BRANCHES:
+        assert form in refusal(client.post("/embed", json={"inputs": "a", form: 1}), 422, "invalid")
 
 
 def test_tokens_of_joined_encoders_are_those_of_the_first():

@@ -38,7 +38,26 @@ def test_with_keys_any_host_is_answered(service):
         assert client.get("/search", params={"q": "a"}, headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize("keys", [(), (Key.of("r" * 16, "read", "x"),)])
+@pytest.mark.parametrize("second", [b"localhost", b"evil.example"])
+def test_a_request_that_names_two_hosts_is_refused(keys, second):
+    headers = [(b"host", second), (b"x-api-key", b"r" * 16)]  # call() adds another
+    assert call(Guard(reader, Settings(keys=keys)), headers=headers)[0] == 400
+    assert call(Guard(reader, Settings(keys=keys)), headers=headers[1:])[0] == 200
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "",
+        "application/jsonfoo",
+        "application/json-patch+json",
+        "text/plain; application/json",
+    ],
+)
 def test_a_body_that_a_form_of_another_page_could_send_is_refused(client, kind):
     response = client.post("/documents", content=b'{"documents": [{"id": "x"}]}', headers={"content-type": kind})
     refusal(response, 415, "unsupported_media_type")
@@ -49,9 +68,14 @@ def test_without_a_body_the_route_answers(client):
     refusal(client.post("/search"), 400, "bad_request")
 
 
-def test_a_body_with_a_charset_is_read(client):
-    headers = {"content-type": "application/json; charset=utf-8"}
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json; charset=utf-8", "application/json;charset=utf-8", "Application/JSON", "APPLICATION/json ;"],
+)
+def test_a_body_of_json_is_read_whatever_the_case_and_the_charset(client, kind):
+    headers = {"content-type": kind}
     assert client.post("/search", content=b'{"q": "a"}', headers=headers).status_code == 200
+    assert client.post("/embed", content=b'{"inputs": "a"}', headers=headers).status_code == 200
 
 
 def test_a_body_above_the_limit_is_refused_whatever_it_says_of_its_length(service):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 from server_app import listening
 
-from retriever.errors import ServerError
+from retriever.errors import ModelError, ServerError
 from retriever.server import listen
-from retriever.server.listen import take_port, url_of
+from retriever.server.app import WARM_UP, create_app
+from retriever.server.listen import TOO_LARGE, listener, take_port, url_of
+from retriever.server.settings import Settings
+from retriever.server.tasks import Embed
 
 
 @pytest.fixture
@@ -77,6 +83,41 @@ def test_a_head_just_below_the_limit_is_read(url):
         assert [client.get("/health", headers=headers).status_code for _ in range(3)] == [200] * 3
 
 
+@pytest.mark.parametrize("size", [66_000, 100_000])
+@pytest.mark.parametrize("form", ["X-Long: {}", "X-Long: a\r\n" * 5 + "X-Longer: {}\r\nX-Last: a"])
+def test_a_head_above_the_limit_is_refused_also_if_it_comes_at_once(url, size, form):
+    with connect(url) as connection:
+        head = f"GET /health HTTP/1.1\r\nHost: localhost\r\n{form.format('a' * size)}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert refused(everything(connection)) == TOO_LARGE
+    assert httpx2.get(f"{url}/health").status_code == 200
+
+
+def test_a_head_of_many_short_headers_or_of_a_long_address_is_too_large_as_well(url):
+    many = "".join(f"X-{number}: {'a' * 90}\r\n" for number in range(690))
+    for head in (
+        f"GET /health HTTP/1.1\r\nHost: localhost\r\n{many}\r\n",
+        f"GET /search?q={'a' * 66_500} HTTP/1.1\r\n",
+    ):
+        with connect(url) as connection:
+            connection.sendall(head.encode())
+            assert refused(everything(connection)) == TOO_LARGE
+
+
+def test_the_second_head_of_a_connection_is_measured_alone(url):
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n"
+    with connect(url) as connection:
+        for _ in range(3):
+            connection.sendall(request)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_two_hosts_are_refused(url):
+    with connect(url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert "one Host header" in refused(everything(connection))
+
+
 def test_a_large_body_on_a_kept_connection_is_no_large_head(url):
     with httpx2.Client(base_url=url) as client:
         for _ in range(3):
@@ -127,6 +168,57 @@ def test_a_client_that_hangs_up_early_does_no_harm(url):
             connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
             connection.sendall(b'Content-Length: 100\r\n\r\n{"q": ')
     assert httpx2.get(f"{url}/search", params={"q": "battery"}).status_code == 200
+
+
+def test_what_the_beginning_raises_is_raised_and_nothing_is_said_to_be_ready(service, monkeypatch, caplog, capfd):
+    def broken(self, inputs):
+        raise ModelError("The model is broken.")
+
+    monkeypatch.setattr(Embed, "run", broken)
+    said = []
+    with take_port("127.0.0.1", 0, has_keys=False) as taken:
+        server = listener(create_app(service), 10, lambda: said.append("ready"))
+        with pytest.raises(ModelError, match="is broken"):
+            server.run(sockets=[taken])
+    assert not said and not server.started and not caplog.records
+    assert capfd.readouterr().err == ""
+
+
+def test_a_beginning_that_takes_too_long_is_told(service, monkeypatch):
+    monkeypatch.setattr(Embed, "run", lambda self, inputs: time.sleep(0.5))
+    with take_port("127.0.0.1", 0, has_keys=False) as taken:
+        server = listener(create_app(service, Settings(timeout=0.1)), 10)
+        with pytest.raises(ServerError, match=r"within 0\.1 seconds: give more time with --timeout"):
+            server.run(sockets=[taken])
+
+
+def test_the_second_ctrl_c_leaves_out_what_waits(service, monkeypatch):
+    runs, began, gate = [], threading.Event(), threading.Event()
+
+    def slow(self, inputs):
+        runs.append(inputs)
+        if inputs != WARM_UP:
+            began.set()
+            gate.wait(10)
+        return embed(self, inputs)
+
+    embed = Embed.run
+    monkeypatch.setattr(Embed, "run", slow)
+    with take_port("127.0.0.1", 0, has_keys=False) as taken, ThreadPoolExecutor(4) as pool:
+        server = listener(create_app(service, Settings(batch=1)), 10)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]})
+        thread.start()
+        asked = [pool.submit(httpx2.post, f"{url_of(taken)}/embed", json={"inputs": "a"}) for _ in range(4)]
+        assert began.wait(10)
+        while len(server.server_state.tasks) < 4:
+            time.sleep(0.005)
+        server.handle_exit(signal.SIGINT, None)
+        server.handle_exit(signal.SIGINT, None)
+        time.sleep(0.5)
+        gate.set()
+        thread.join(10)
+        assert not thread.is_alive() and runs == [WARM_UP, ["a"]]
+        assert all(one.exception() or one.result().status_code >= 500 for one in asked)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "10.0.0.1"])

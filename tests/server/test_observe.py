@@ -6,14 +6,17 @@ import errno
 import json
 import logging
 import os
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import httpx2
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from server_app import refusal, serving
+from server_app import listening, refusal, serving
 
 from retriever.indexing.index import Index
 from retriever.server.observe import JsonLines
@@ -108,6 +111,31 @@ def test_metrics_count_requests_batches_and_refusals(client):
     assert found[("retriever_waiting_reads",)] == found[("retriever_waiting_writes",)] == 0
     assert found["retriever_refused_total", ("status", "422")] == 1
     assert found[("process_resident_memory_bytes",)] > 1e6
+
+
+@pytest.mark.parametrize("path", ["/search", "/embed", "/documents"])
+def test_a_client_that_hangs_up_inside_its_body_is_no_fault_of_the_server(service, caplog, path):
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with caplog.at_level(logging.INFO), listening(service) as url, httpx2.Client(base_url=url) as client:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as connection:
+            connection.sendall(head.encode() + b'{"q": ')
+            time.sleep(0.1)
+        while not (told := [record for record in caplog.records if getattr(record, "route", "") == path]):
+            time.sleep(0.01)
+        found = samples(client)
+    assert [(record.levelname, record.status, record.exc_info) for record in told] == [("INFO", 499, None)]
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    name = "retriever_request_seconds_count"
+    assert found[name, ("method", "POST"), ("route", path), ("status", "499")] == 1
+    assert not [key for key in found if any(value[1][:1] == "5" for value in key[1:] if value[0] == "status")]
+    assert ("retriever_refused_total", ("status", "499")) not in found
+
+
+def test_a_head_is_told_as_one_with_its_route(client, caplog):
+    with caplog.at_level(logging.INFO, "retriever.server"):
+        client.head("/documents/reset")
+    (record,) = caplog.records
+    assert (record.method, record.route, record.status) == ("HEAD", "/documents/{name:id}", 200)
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models"])

@@ -57,6 +57,19 @@ def test_a_wrong_body_is_refused(client, body):
     refusal(client.post("/predict", json=body), 422, "invalid")
 
 
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (["a", " "], "inputs.1 is wrong: it is blank: give at least one word."),
+        (" ", "inputs is wrong: it is blank: give at least one word."),
+        (["a", 3], "inputs.1 is wrong: input should be a valid string."),
+        (3, "inputs is wrong: it is neither a text nor a list of texts."),
+    ],
+)
+def test_what_is_wrong_with_inputs_is_told(client, bad, told):
+    assert refusal(client.post("/predict", json={"inputs": bad}), 422, "invalid") == told
+
+
 def test_without_labels_there_is_nothing_to_predict(service):
     with serving(replace(service, labels=None)) as client:
         refusal(client.post("/predict", json={"inputs": "a"}), 404, "not_served")

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from retriever.cli.app import app
 from retriever.data.document import Document
+from retriever.encoder import Encoder
+from retriever.errors import ModelError
 from retriever.indexing.index import Index
 from retriever.server.listen import take_port
 
@@ -107,13 +109,31 @@ def test_what_was_acknowledged_survives_kill_9_in_the_middle_of_changes(index, e
         (["{index}", "--host", "no.such.host.invalid"], "open to other machines"),
         (["{index}", "--port", "99999"], "no port 99999"),
         (["{index}", "--api-key-file", "{tmp}/no-keys"], "Cannot read the keys"),
+        (["{index}", "--dtype", "half"], "dtype is 'half'; choose auto, float32 or bfloat16."),
+        (["{tmp}/nowhere", "--dtype", "half"], "dtype is 'half'"),
+        (["{index}", "--device", "toaster"], "'toaster'"),
+        (["{index}", "--timeout", "inf"], "--timeout is inf: give a finite number."),
+        (["{index}", "--rate", "inf"], "--rate is inf: give a finite number."),
+        (["{index}", "--timeout", "nan"], "--timeout"),
+        (["{index}", "--rate", "nan"], "--rate"),
     ],
 )
 def test_a_mistake_is_one_sentence(index, tmp_path, arguments, told):
     arguments = [argument.format(tmp=tmp_path, index=index.folder) for argument in arguments]
     if "--port" not in arguments:
         arguments += ["--port", "0"]
-    assert told in refused(*arguments)
+    sentence = refused(*arguments)
+    assert told in sentence and "Serving" not in sentence
+
+
+def test_what_the_first_query_would_be_told_is_told_at_the_beginning(index, monkeypatch):
+    def broken(*arguments, **options):
+        raise ModelError("The model is broken: train it again.")
+
+    monkeypatch.setattr("retriever.cli.serve._log", lambda quiet: None)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.setattr(Encoder, "encode", broken)
+    assert refused(index.folder, "--port", 0) == "Error: The model is broken: train it again."
 
 
 def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from encoders import static
 
-from retriever.errors import DataError, IndexFolderError, ServerError
+from retriever.data.document import Document
+from retriever.encoder import Encoder
+from retriever.errors import DataError, IndexFolderError, ModelError, OtherModelError, ServerError
+from retriever.indexing.index import Index
 from retriever.indexing.label_memory import LabelMemory
 from retriever.server.service import open_service
 
@@ -28,6 +32,38 @@ def test_an_index_brings_its_model(index, encoder):
     assert service.encoder.fingerprint == encoder.fingerprint
     assert service.info()["index"]["documents"] == 5
     service.close()
+
+
+@pytest.mark.parametrize("has_model", [False, True])
+def test_the_model_is_loaded_on_the_device_also_that_of_the_index(index, encoder, monkeypatch, has_model):
+    asked, load = [], Encoder.load
+    monkeypatch.setattr(Encoder, "load", lambda model, device=None: asked.append(device) or load(model, device))
+    service = open_service(index.folder, model=encoder.path if has_model else None, device="cpu")
+    assert asked == ["cpu"] and service.name == "tiny"
+    assert service.encoder.fingerprint == encoder.fingerprint
+    assert [hit.id for hit in service.index.search("battery", 1)] == ["battery"] and asked == ["cpu"]
+    service.close()
+
+
+def test_a_model_on_a_device_that_was_given_is_kept_though_another_builds_the_index_anew(index, tmp_path):
+    service = open_service(index.folder, device="cpu")
+    other = static()
+    other.save(tmp_path / "other")
+    Index.build(other, [Document("new", "", "zebra", {})], index.folder, overwrite=True)
+    with pytest.raises(OtherModelError):
+        service.index.search("zebra", 1)
+    service.close()
+
+
+def test_a_device_that_is_not_there_is_told(index):
+    with pytest.raises(ModelError, match="toaster"):
+        open_service(index.folder, device="toaster")
+
+
+def test_an_unknown_precision_is_told_before_anything_is_loaded(index, monkeypatch):
+    monkeypatch.setattr(Index, "open", None)
+    with pytest.raises(ModelError, match="dtype is 'half'; choose auto, float32 or bfloat16"):
+        open_service(index.folder, dtype="half")
 
 
 def test_labels_need_a_model(labels, encoder):
@@ -67,3 +103,5 @@ def test_mistakes_are_told(tmp_path, index):
         open_service(tmp_path, labels=tmp_path)
     with pytest.raises(ServerError, match="A memory belongs to labels"):
         open_service(index.folder, memory=True)
+    with pytest.raises(IndexFolderError, match="holds no index"):
+        open_service(tmp_path, labels=tmp_path, device="cpu")
