@@ -85,6 +85,11 @@ class IndexReader:
         return cls(folder, load(model) if isinstance(model, (str, Path)) else model)
 
     @property
+    def is_current(self) -> bool:
+        """Whether its newest state is open; if not, whatever comes next opens that."""
+        return not self._is_closed and stamp(self.folder) == self._stamp
+
+    @property
     def manifest(self) -> Manifest:
         """What the index holds now."""
         return self._current().manifest

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from retriever.indexing.index import Index
 from retriever.indexing.labels import LabelIndex
@@ -15,6 +17,8 @@ from retriever.server.errors import RefusedError
 from retriever.server.metrics import Metrics
 from retriever.server.service import Service
 from retriever.server.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,13 @@ class State:
         if self.service.labels is None:
             raise RefusedError(404, "not_served", "No labels are served here: start the server with labels.")
         return self.service.labels
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """The answer to a question about the index; in a thread, where what another process wrote must be opened."""
+        index = self.service.index
+        if index is None or index.is_current:
+            return question()
+        return await run_in_threadpool(question)
 
 
 async def _state(request: Request) -> State:  # not in a thread, where FastAPI would run a plain function

@@ -18,7 +18,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server_app import listening, refusal, serving
 
+from retriever.indexing import changes
+from retriever.indexing.backend import open_state
 from retriever.indexing.index import Index
+from retriever.indexing.manifest import FusionRecord
 from retriever.server.observe import JsonLines
 from retriever.server.service import Service
 
@@ -141,15 +144,15 @@ def test_a_head_is_told_as_one_with_its_route(client, caplog):
 @pytest.mark.parametrize("path", ["/health", "/v1/models"])
 def test_others_are_answered_while_an_index_is_opened_anew(service, monkeypatch, path):
     opening, answered = threading.Event(), threading.Event()
-    state = Index._state
 
-    def slow(self):
+    def slow(*given):
         opening.set()
         assert answered.wait(10), "the event loop waits too"
-        return state(self)
+        return open_state(*given)
 
     with serving(Service(service.index)) as client, ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(Index, "_state", slow)
+        monkeypatch.setattr("retriever.indexing.reader.open_state", slow)
+        changes.configure(service.index.folder, fusion=FusionRecord())  # as another process would
         asked = pool.submit(client.get, path)
         assert opening.wait(10)
         assert client.get("/metrics").status_code == 200

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from retriever.errors import RetrieverError
@@ -36,8 +35,8 @@ async def health(state: Served) -> Response:
     """200 if requests are answered, otherwise 503."""
     try:
         ready = state.reads.is_running and state.writes.is_running
-        if state.service.index is not None:
-            await run_in_threadpool(len, state.service.index)  # it may have to open what another process wrote
+        if (index := state.service.index) is not None:
+            await state.ask(lambda: len(index))
     except (RetrieverError, OSError) as error:
         logger.error("not ready: %s", error)
         ready = False

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from fastapi import APIRouter
 from numpy.typing import NDArray
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from retriever.encoder.encoder import Kind
@@ -68,8 +67,8 @@ async def models(state: Served) -> Response:
 
 
 async def _name(state: State) -> str:
-    """Of the model; the index may have to be opened anew for it."""
-    return await run_in_threadpool(lambda: state.service.name)
+    """Of the model of what is served now."""
+    return await state.ask(lambda: state.service.name)
 
 
 async def _embed(state: State, texts: str | Sequence[str], kind: Kind) -> list[Embedding]:
