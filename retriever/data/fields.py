@@ -4,8 +4,9 @@
 2. Where a file knows no types, as CSV, a value of the metadata that is written like a number, ``true`` or ``false``
    is one, so that filters compare it as such; ``007`` is none. An empty value is left out.
 3. Where a file knows more types than JSON, as Parquet, days and times become ISO 8601, durations seconds, decimal
-   numbers plain ones and bytes base64; NaN, as pandas writes a missing number, is left out. What else JSON cannot hold,
-   as an infinite number, mangles the record.
+   numbers plain ones and bytes base64; NaN, as pandas writes a missing number, is left out. A number or a text that
+   JSON cannot hold, as an infinite one, mangles the record. Other things, as pictures, stay: training does not look at
+   them, and an index refuses them.
 """
 
 from __future__ import annotations
@@ -138,10 +139,10 @@ def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> d
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A value in the types of JSON.
+    """A value in the types of JSON, where there is one for it.
 
     Raises:
-        ValueError: It has no equal there.
+        ValueError: It is a number or a text that JSON cannot hold.
     """
     if isinstance(value, str):
         value.encode()
@@ -161,7 +162,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         return [_plain(one) for one in value]
     if isinstance(value, Mapping):
         return {_plain(name): _plain(one) for name, one in value.items()}
-    raise ValueError(f"a value of type {type(value).__name__}")
+    return value
 
 
 def _is_nan(value: object) -> bool:
