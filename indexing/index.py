@@ -24,7 +24,7 @@ from retriever.indexing.factory import AUTO
 from retriever.indexing.hybrid import Fusion, check_method, shares
 from retriever.indexing.manifest import FusionRecord
 from retriever.indexing.model import opener
-from retriever.indexing.reader import IndexReader, check_ids
+from retriever.indexing.reader import IndexReader, checked_ids
 from retriever.indexing.repair import Repaired, repair
 from retriever.indexing.searching import Hit, Mode
 from retriever.indexing.tuning import Tuning
@@ -150,7 +150,7 @@ class Index(IndexReader):
         """
         return writer(self.folder).add(self.folder, self._state()[1], corpus, dtype, progress)
 
-    def delete(self, ids: Sequence[str]) -> list[str]:
+    def delete(self, ids: Iterable[str]) -> list[str]:
         """Delete documents.
 
         Returns:
@@ -160,8 +160,7 @@ class Index(IndexReader):
             DataError: A text is given instead of a list, or an id is no string.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        check_ids(ids)
-        return writer(self.folder).delete(self.folder, ids)
+        return writer(self.folder).delete(self.folder, checked_ids(ids))
 
     def compact(self) -> None:
         """Join all that changes have left behind, without deleted documents; nothing is encoded again.

@@ -11,7 +11,7 @@ Threads may share an index. See :mod:`retriever.indexing.manifest` for the layou
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
 
 
-def check_ids(ids: Sequence[str]) -> None:
-    """See that ids are a list of strings.
+def checked_ids(ids: Iterable[str]) -> list[str]:
+    """Ids as a list.
 
     Raises:
-        DataError: They are not.
+        DataError: They are one text, or one of them is no string.
     """
     refuse_text("ids", ids)
-    for name in ids:
+    names = list(ids)
+    for name in names:
         if not isinstance(name, str):
             raise DataError(f"The id {name!r} is a {type(name).__name__}: give ids as strings.")
+    return names
 
 
 class IndexReader:
@@ -165,7 +167,6 @@ class IndexReader:
                 between 0 and 1.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
-        refuse_text("queries", queries)
         refuse_text("filters", filters)
         view, model = self._state()
         allowed = view.matching([Condition.parse(text) for text in filters])
@@ -182,27 +183,23 @@ class IndexReader:
         weight: float | None = None,
     ) -> Ranking:
         """Like :meth:`search_batch`, but rows and scores (Q, K) instead of documents."""
-        refuse_text("queries", queries)
         view, model = self._state()
         return join_sides(view, search_sides(view, model.encode, queries, k, mode), k, fusion, weight)
 
     def parts(self, queries: Sequence[str], k: int = 10) -> tuple[Ranking, Ranking]:
         """What a hybrid search for ``k`` hits fuses: candidates by vectors and by words, in that order."""
-        refuse_text("queries", queries)
         view, model = self._state()
         found = search_sides(view, model.encode, queries, k)
         return found["dense"], found["bm25"]
 
-    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+    def rows(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """The row of each id in rankings, −1 for one that is not there. Rows last until the index is changed."""
-        check_ids(ids)
-        return self._current().find(ids)
+        return self._current().find(checked_ids(ids))
 
     def get(self, name: str) -> Document | None:
         """The document of an id, or None."""
-        check_ids([name])
         view = self._current()
-        row = view.find([name])
+        row = view.find(checked_ids([name]))
         return view.documents(row)[0] if row[0] != NO_HIT else None
 
     def info(self) -> dict[str, Any]:

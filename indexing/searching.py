@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.document import Document
-from retriever.errors import DataError
+from retriever.errors import DataError, refuse_text
 from retriever.indexing.backend import Allowed, State
 from retriever.indexing.hybrid import Fusion, check_method, fuse, shares
 from retriever.indexing.kinds import SearchSettings
@@ -85,6 +85,7 @@ def search_sides(
         The hits of each side, those to skip included: Q rankings as deep as both together; in ``hybrid`` as deep as
         what a fusion looks at.
     """
+    refuse_text("queries", queries)
     if not all(query.strip() for query in queries):
         raise DataError("The query is empty: give at least one word to search for.")
     if mode not in get_args(Mode):

@@ -157,6 +157,12 @@ def test_a_text_is_no_list_of_ids(index):
     assert len(index) == 120
 
 
+def test_ids_may_come_one_by_one(index):
+    assert index.delete(f"doc-{number}" for number in (3, 4, 200)) == ["doc-200"]
+    assert index.rows(iter(["doc-3", "doc-5"])).tolist() == [-1, 5]
+    assert len(index) == 118
+
+
 def test_deleting_what_is_not_there_changes_nothing(index):
     before = index.info()
     assert index.delete(["nobody", "nobody", ""]) == ["nobody", ""]

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from server_app import listening, refusal, serving
 
+from retriever.indexing.backend import open_state
 from retriever.indexing.index import Index
 from retriever.server.tasks import Delete
 
@@ -93,18 +94,18 @@ def test_only_one_of_several_that_delete_a_document_at_once_is_told_so(client, i
     assert max(map(len, batches)) >= 3 and len(index) == 3
 
 
-def test_documents_are_counted_beside_the_event_loop(client, monkeypatch):
-    count, in_loop = Index.__len__, []
+def test_documents_are_counted_beside_the_event_loop_where_the_index_is_opened_for_it(client, monkeypatch):
+    in_loop = []
 
-    def noted(self):
+    def noted(*given):
         try:
             asyncio.get_running_loop()
             in_loop.append(True)
         except RuntimeError:
             in_loop.append(False)
-        return count(self)
+        return open_state(*given)
 
-    monkeypatch.setattr(Index, "__len__", noted)
+    monkeypatch.setattr("retriever.indexing.reader.open_state", noted)
     assert post(client, {"id": "zoo"}).json()["documents"] == 6
     assert client.delete("/documents/zoo").json()["documents"] == 5
     assert len(in_loop) >= 2 and not any(in_loop)

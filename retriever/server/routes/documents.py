@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 
 from retriever.data.document import Document
-from retriever.indexing.index import Index
 from retriever.server import schemas
 from retriever.server.errors import RefusedError, json_response
 from retriever.server.state import REFUSALS, Served
@@ -33,7 +31,7 @@ async def upsert(state: Served, asked: schemas.UpsertRequest) -> Response:
     documents = [Document(one.id, one.title, one.text, one.metadata) for one in asked.documents]
     replaced = await state.writes.submit(Upsert(index, state.service.dtype), documents)
     counts = {"added": replaced.count(False), "replaced": replaced.count(True)}
-    return json_response({**counts, "documents": await _count(index)})
+    return json_response({**counts, "documents": await state.ask(lambda: len(index))})
 
 
 @router.get("/documents/{name:id}", response_model=schemas.DocumentBody)
@@ -54,12 +52,7 @@ async def delete(state: Served, name: str) -> Response:
     (was_there,) = await state.writes.submit(Delete(index), [name])
     if not was_there:
         raise _missing()
-    return json_response({"deleted": name, "documents": await _count(index)})
-
-
-async def _count(index: Index) -> int:
-    """How many documents there are; what another process wrote may have to be opened for it."""
-    return await run_in_threadpool(len, index)
+    return json_response({"deleted": name, "documents": await state.ask(lambda: len(index))})
 
 
 def _missing() -> RefusedError:
