@@ -1,11 +1,12 @@
 """Filters: conditions on the metadata of documents, such as ``year>=2020`` or ``lang=en,de``.
 
 1. A condition is a field, one of ``= != < <= > >=``, and a value. ``=`` takes several values between commas, of which
-   one must hold. A document must meet all conditions; one without the field meets none, nor does a list or an object.
-2. A value that is written as JSON writes a number compares with numbers: whole ones exactly, ``true`` and ``false`` as
+   one must hold. A document must meet all conditions; one without the field meets none, nor does an object.
+2. A list meets ``=`` where one of its members does, and no other operator: ``tags=python``.
+3. A value that is written as JSON writes a number compares with numbers: whole ones exactly, ``true`` and ``false`` as
    1 and 0. Under ``=`` and ``!=`` it compares with texts, too, as it is written. Any other value compares with texts,
    also one in double quotes, which may hold commas.
-3. SQLite finds the documents. What is found is scored as without a filter.
+4. SQLite finds the documents. What is found is scored as without a filter.
 """
 
 from __future__ import annotations
@@ -52,17 +53,19 @@ class Condition:
         return cls(field, operator, tuple(one for meaning in meanings for one in meaning))
 
     def sql(self) -> tuple[str, list[str | int | float]]:
-        """A clause over the metadata of a document, and the values of its placeholders."""
-        tests, told = list[str](), list[str | int | float]()
+        """A clause over the metadata of a document, and the values of its numbered placeholders."""
+        tests = []
         for kind, is_text in ((_NUMBERS, False), (_TEXTS, True)):
-            own = [value for value in self.values if isinstance(value, str) is is_text]
+            own = [f"?{place}" for place, value in enumerate(self.values, start=2) if isinstance(value, str) is is_text]
             if own and self.operator == "=":
-                tests.append(f"(type {kind} AND atom IN ({', '.join('?' * len(own))}))")
+                tests.append(f"(type {kind} AND atom IN ({', '.join(own)}))")
             elif own:
-                tests.append(f"(type {kind} AND atom {self.operator} ?)")
-            told += own
-        clause = f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND ({' OR '.join(tests)}))"
-        return clause, [self.field, *told]
+                tests.append(f"(type {kind} AND atom {self.operator} {own[0]})")
+        meets = " OR ".join(tests)
+        if self.operator == "=":
+            meets += f" OR (type = 'array' AND EXISTS (SELECT 1 FROM json_each(field.value) WHERE {meets}))"
+        clause = f"EXISTS (SELECT 1 FROM json_each(metadata) AS field WHERE key = ?1 AND ({meets}))"
+        return clause, [self.field, *self.values]
 
 
 def _values(text: str) -> list[tuple[str, bool] | None]:

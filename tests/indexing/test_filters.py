@@ -177,6 +177,28 @@ def test_numbers_are_compared_exactly_and_texts_as_they_are_written(encoder, tmp
             assert "".join(sorted(hit.id for hit in index.search("amber", filters=[text]))) == expected, text
 
 
+def test_a_list_meets_what_one_of_its_members_equals(encoder, tmp_path):
+    lists = {"a": ["python", "Smith, John", 3], "b": [3.0, True, "4"], "c": [], "d": [["python"], {"python": 3}, None]}
+    corpus = [Document(name, text="amber", metadata={"tags": members}) for name, members in lists.items()]
+    corpus.append(Document("e", text="amber", metadata={"tags": "python"}))
+    with Index.build(encoder, corpus, tmp_path / "index") as index:
+        for text, expected in {
+            "tags=python": "ae",
+            'tags=rust,"Smith, John"': "a",
+            "tags=3": "ab",
+            "tags=3,python": "abe",
+            "tags=1": "b",
+            "tags=4": "b",
+            'tags="3"': "",
+            "tags=null": "",
+            "tags!=3": "e",
+            "tags!=rust": "e",
+            "tags>2": "",
+            f"tags={','.join(map(str, range(10_000)))}": "ab",
+        }.items():
+            assert "".join(sorted(hit.id for hit in index.search("amber", filters=[text]))) == expected, text[:20]
+
+
 @pytest.mark.parametrize("text", ["x'); DROP TABLE documents; --=1", 'a"b=1', "a]b=1", "$.x=1", "ß=ü"])
 def test_hostile_fields_are_only_unknown(index, text):
     with pytest.raises(DataError, match="has a field"):

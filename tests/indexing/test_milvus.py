@@ -27,10 +27,13 @@ MORE = [
 ]
 
 
+MEMBERS = ["heron", "5", 7, 2.0, True, None, -1.5, {"a": 1}, ["deep"], 'a "b"\\', 2**53 + 1]
+
+
 @pytest.fixture(scope="module")
 def described(documents):
     """The documents of the corpus, with fields of every kind, here and there none."""
-    extra = [{"lang": "en"}, {"lang": "de", "flag": True}, {"flag": False, "lang": 5}, {}]
+    extra = [{"lang": "en"}, {"lang": "de", "flag": True}, {"flag": False, "lang": 5}, {"tags": MEMBERS}]
     return [
         Document(one.id, one.title, one.text, {**one.metadata, **extra[number % 4]})
         for number, one in enumerate(documents)
@@ -100,6 +103,13 @@ def test_every_fusion_is_ours(pair, fusion):
         ["number<2"],
         ["lang>a"],
         ["number>1000"],
+        *[
+            [f"tags={value}"]
+            for value in ("heron", "no,5", "7.0", "2", "1", "-1.5", "deep", "a", "0", '"a ""b""\\"', 2**53, 2**53 + 1)
+        ],
+        ["tags!=no"],
+        ["tags>1"],
+        ["number=3,50"],
     ],
     ids=" ".join,
 )
@@ -110,7 +120,7 @@ def test_filters_mean_what_they_mean_locally(pair, filters):
 
 def test_an_unknown_field_lists_those_there_are(pair):
     for index in pair:
-        with pytest.raises(DataError, match="has a field 'year': filter by flag, lang, number"):
+        with pytest.raises(DataError, match="has a field 'year': filter by flag, lang, number, tags"):
             index.search("heron", filters=["year>3"])
 
 

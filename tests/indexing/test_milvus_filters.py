@@ -20,16 +20,29 @@ def told(*filters):
     [
         ("year>=2020", '((metadata["year"] >= 2020))'),
         ("year<2.5", '((metadata["year"] < 2.5 or metadata["year"] == true or metadata["year"] == false))'),
-        ("flag=true", '((metadata["flag"] == 1 or metadata["flag"] == true) or (metadata["flag"] == "true"))'),
+        (
+            "flag=true",
+            '((metadata["flag"] == 1 or metadata["flag"] == true) or (metadata["flag"] == "true")'
+            ' or json_contains_any(metadata["flag"], [1, 1.0, true, "true"]))',
+        ),
         (
             "zip!=7",
             '((metadata["zip"] < 7 or metadata["zip"] > 7 or metadata["zip"] == true or metadata["zip"] == false)'
             ' or (metadata["zip"] < "7" or metadata["zip"] > "7"))',
         ),
-        ("lang=en,de", '((metadata["lang"] == "en") or (metadata["lang"] == "de"))'),
+        (
+            "lang=en,de",
+            '((metadata["lang"] == "en") or (metadata["lang"] == "de")'
+            ' or json_contains_any(metadata["lang"], ["en", "de"]))',
+        ),
+        (
+            f"n={2**53}",
+            f'((metadata["n"] == {2**53}) or (metadata["n"] == "{2**53}")'
+            f' or json_contains_any(metadata["n"], [{2**53}, "{2**53}"]))',
+        ),
         ("author!=Ann", '((metadata["author"] < "Ann" or metadata["author"] > "Ann"))'),
         ("year>1e999", '((metadata["year"] > 1e+308))'),
-        ("größe=ß", '((metadata["größe"] == "ß"))'),
+        ("größe=ß", '((metadata["größe"] == "ß") or json_contains_any(metadata["größe"], ["ß"]))'),
     ],
 )
 def test_conditions(text, wanted):
@@ -56,4 +69,9 @@ def test_names_and_values_stay_texts(evil):
         assert rest[end:].startswith("] == ")
         value, stop = json.JSONDecoder().raw_decode(rest[end + 5 :])
         assert (name, value) == (condition.field, condition.values[0])
-        assert (start, rest[end + 5 + stop :]) == ("((", "))")
+        told_again = rest[end + 5 + stop :].removeprefix(") or json_contains_any(metadata[")
+        name, end = json.JSONDecoder().raw_decode(told_again)
+        assert told_again[end:].startswith("], [")
+        value, stop = json.JSONDecoder().raw_decode(told_again[end + 4 :])
+        assert (name, value) == (condition.field, condition.values[0])
+        assert (start, told_again[end + 4 + stop :]) == ("((", "]))")
