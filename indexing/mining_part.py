@@ -69,7 +69,8 @@ class Part:
         output = self.output
         if output.is_dir() or not output.name.endswith(".jsonl"):
             raise OutputError(f"Cannot mine into {output}: name a file that ends in .jsonl.")
-        if not overwrite and self.folder.exists():
+        is_done = output.exists() and not (self.folder / LINES).exists()
+        if not overwrite and self.folder.exists() and not is_done:
             raise OutputError(
                 f"{self.folder} holds an unfinished run: pass --resume to go on with it, or --overwrite to start anew."
             )
@@ -178,6 +179,7 @@ class Part:
         """Refuse to go on with what is not there or not this run's."""
         if not (self.folder / LINES).is_file():
             if self.output.exists():
+                self.discard()  # what a run leaves that is killed between its last two steps
                 raise OutputError(f"{self.output} is complete: there is nothing to resume.")
             raise OutputError(f"There is no unfinished run {self.folder} to resume: leave --resume out to start one.")
         try:

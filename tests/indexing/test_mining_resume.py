@@ -150,7 +150,20 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(encoder, transfor
         process.stdin.close()
     assert kills >= 2 and len(states) >= 3
     assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["killed.jsonl", "whole.jsonl"]
+    left = {item.name for item in tmp_path.iterdir()} - {"killed.jsonl", "whole.jsonl"}
+    assert not left or (left == {"killed.jsonl.part"} and not (part_folder(path) / "lines.jsonl").exists())
+
+
+def test_what_a_run_leaves_that_is_killed_at_its_very_end_goes(transformer, labelled, tmp_path):
+    path = tmp_path / "mined.jsonl"
+    mine(transformer, labelled, path, OPTIONS)
+    part_folder(path).mkdir()
+    (part_folder(path) / "vectors.bin").write_bytes(b"left")
+    with pytest.raises(OutputError, match=r"mined\.jsonl exists already: choose another file"):
+        mine(transformer, labelled, path, OPTIONS)
+    with pytest.raises(OutputError, match=r"mined\.jsonl is complete: there is nothing to resume"):
+        mine(transformer, labelled, path, OPTIONS, resume=True)
+    assert [item.name for item in tmp_path.iterdir()] == ["mined.jsonl"]
 
 
 @pytest.mark.parametrize(
