@@ -38,6 +38,7 @@ from retriever.indexing.factory import AUTO
 from retriever.indexing.kinds import create, lists
 from retriever.indexing.lock import WRITER, locked
 from retriever.indexing.manifest import (
+    COLLECTIONS,
     DOCUMENTS,
     MANIFEST,
     POSTINGS,
@@ -45,7 +46,6 @@ from retriever.indexing.manifest import (
     VECTORS,
     Bm25Record,
     Manifest,
-    MilvusRecord,
     SegmentRecord,
     generation_name,
     model_record,
@@ -54,6 +54,7 @@ from retriever.indexing.manifest import (
     read_manifest,
     records,
 )
+from retriever.indexing.milvus_collections import drop_unneeded, note_replaced
 from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore, strings, twice, write
 from retriever.indexing.tuning import check_target, tune_to
@@ -74,9 +75,11 @@ if TYPE_CHECKING:
 CHUNK = 8_192  # documents encoded at a time
 SEGMENT = 500_000  # documents of a segment, unless told otherwise: a gigabyte or two while it is built
 RECALL = 0.99  # what searches are tuned to, unless told otherwise
+OWN = WRITER, UNFINISHED, COLLECTIONS  # files of a folder without an index
 FEW = 10_000  # documents below which a segment that is not the first is searched exactly
 LEFTOVER = re.compile(
-    rf"\.?generation-(\d+)(\.tmp\d+)?|\.(?:{re.escape(MANIFEST)}|{re.escape(WRITER)}|{re.escape(UNFINISHED)})\.\d+\.partial"
+    r"\.?generation-(\d+)(\.tmp\d+)?|"
+    rf"\.(?:{'|'.join(map(re.escape, (MANIFEST, WRITER, UNFINISHED, COLLECTIONS)))})\.\d+\.partial"
 )
 
 
@@ -136,7 +139,6 @@ def build_folder(
     elif not overwrite:
         refuse_unfinished(folder)
     with writing(folder, overwrite or begun is not None, is_fresh=begun is None) as generation:
-        old = _in_milvus(folder)
         build = read_unfinished(folder) or Unfinished(settings=settings)
         write_pieces(build, folder, documents, encoder, options, generation, vectors, progress)
         files = {path: record for piece in build.pieces for path, record in piece.files.items()}
@@ -154,19 +156,9 @@ def build_folder(
             segments=[piece.segment for piece in build.pieces],
             files=files,
         )
+        note_replaced(folder)
         publish(folder, manifest)
         (folder / UNFINISHED).unlink(missing_ok=True)
-        if old is not None:
-            from retriever.indexing.milvus_changes import drop_replaced
-
-            drop_replaced(folder, old)
-
-
-def _in_milvus(folder: Path) -> MilvusRecord | None:
-    """Where Milvus holds the documents of the index that is there, if the manifest can tell."""
-    with suppress(IndexFolderError):
-        return read_manifest(folder).milvus
-    return None
 
 
 def write_pieces(
@@ -351,7 +343,7 @@ def _check_writable(folder: Path, overwrite: bool) -> None:
     if MANIFEST in names:
         if not overwrite:
             raise OutputError(f"The index {folder} exists already: choose another folder or pass --overwrite.")
-    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name) and name not in (WRITER, UNFINISHED)):
+    elif others := sorted(name for name in names if not LEFTOVER.fullmatch(name) and name not in OWN):
         raise OutputError(f"{folder} is no index and holds other files ({others[0]}): choose another folder.")
 
 
@@ -363,12 +355,13 @@ def _sweep(folder: Path) -> int:
     Returns:
         The generation of the manifest, 0 without one.
     """
-    counting, generation = set[str](), 0
+    counting, generation, milvus = set[str](), 0, None
     if (folder / MANIFEST).exists():
         try:
             manifest = read_manifest(folder)
         except IndexFolderError:
             return 0
+        milvus = manifest.milvus
         counting, generation = {Path(file).parts[0] for file in manifest.files}, manifest.generation
     build = read_unfinished(folder)
     pieces = {piece.segment.name for piece in build.pieces} if build else set()
@@ -381,6 +374,7 @@ def _sweep(folder: Path) -> int:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+    drop_unneeded(folder, milvus)
     return generation
 
 

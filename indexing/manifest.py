@@ -32,7 +32,7 @@ from retriever.indexing.hybrid import Fusion
 from retriever.indexing.postings import FILES
 from retriever.indexing.tuning import Tuning
 
-MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
+MANIFEST, UNFINISHED, COLLECTIONS = "manifest.json", "unfinished.json", "collections.json"
 DOCUMENTS, VECTORS, POSTINGS = "documents.sqlite", "vectors.faiss", "postings"
 FORMAT = 2
 DELETED = "deleted-"

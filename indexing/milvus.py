@@ -43,7 +43,7 @@ GRAPH = re.compile(r"HNSW(\d+)")
 
 
 class Collection:
-    """A collection of a Milvus server; make one with :meth:`create` or :meth:`open`.
+    """A collection of a Milvus server; get one with :meth:`new` or :meth:`open`.
 
     Args:
         client: A connected ``pymilvus.MilvusClient``.
@@ -55,32 +55,18 @@ class Collection:
         self._client, self.uri, self.name = client, uri, name
 
     @classmethod
-    def create(cls, uri: str, stem: str, dimension: int, factory: str, fingerprint: str) -> Collection:
-        """Create an empty collection with a name of its own.
+    def new(cls, uri: str, stem: str) -> Collection:
+        """A collection with a name of its own, which :meth:`create` makes.
 
         Args:
             uri: The address of Milvus.
             stem: What its name begins with.
-            dimension: D.
-            factory: ``Flat``, ``auto`` or ``HNSW32``: how vectors are searched.
-            fingerprint: Of the encoder.
 
         Raises:
-            IndexFolderError: Milvus cannot be reached or refuses, or the factory is none of these.
+            IndexFolderError: Milvus cannot be reached.
         """
-        kind, settings = _kind(factory)
-        client = connect(uri)
         name = f"{re.sub(r'[^A-Za-z0-9]', '_', stem)[:40]}_{uuid4().hex[:8]}"
-        collection = cls(client, uri, name if name[0].isalpha() else f"c{name}")
-        with collection._asking():
-            client.create_collection(
-                collection.name,
-                schema=_schema(client, dimension),
-                index_params=_indexes(client, kind, settings),
-                consistency_level="Strong",
-                properties={FINGERPRINT: fingerprint},
-            )
-        return collection
+        return cls(connect(uri), uri, name if name[0].isalpha() else f"c{name}")
 
     @classmethod
     def open(cls, uri: str, name: str, fingerprint: str | None) -> Collection:
@@ -89,7 +75,7 @@ class Collection:
         Raises:
             IndexFolderError: Milvus cannot be reached, there is no such collection, or another model made its vectors.
         """
-        if _is_missing(uri):
+        if is_missing(uri):
             raise IndexFolderError(f"The file {uri} of Milvus is not there: put it back, or build the index again.")
         collection = cls(connect(uri), uri, name)
         with collection._asking():
@@ -111,13 +97,34 @@ class Collection:
             IndexFolderError: Milvus cannot be reached.
             OutputError: Milvus refuses.
         """
-        if _is_missing(uri):
+        if is_missing(uri):
             raise IndexFolderError(f"The file {uri} of Milvus is not there: put it back first.")
         collection = cls(connect(uri), uri, name)
         try:
             collection.drop()
         finally:
             collection.close()
+
+    def create(self, dimension: int, factory: str, fingerprint: str) -> None:
+        """Make the collection, empty.
+
+        Args:
+            dimension: D.
+            factory: ``Flat``, ``auto`` or ``HNSW32``: how vectors are searched.
+            fingerprint: Of the encoder.
+
+        Raises:
+            IndexFolderError: Milvus refuses, or the factory is none of these.
+        """
+        kind, settings = _kind(factory)
+        with self._asking():
+            self._client.create_collection(
+                self.name,
+                schema=_schema(self._client, dimension),
+                index_params=_indexes(self._client, kind, settings),
+                consistency_level="Strong",
+                properties={FINGERPRINT: fingerprint},
+            )
 
     def put(
         self,
@@ -259,7 +266,7 @@ def connect(uri: str) -> Any:  # noqa: ANN401 — of an extra that may be missin
         ) from error
 
 
-def _is_missing(uri: str) -> bool:
+def is_missing(uri: str) -> bool:
     """Whether an address is a file that is not there, and that connecting would make."""
     return "://" not in uri and not Path(uri).exists()
 

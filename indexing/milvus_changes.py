@@ -8,8 +8,8 @@
 1. The folder stands where that of a local index would, and is small. Milvus holds texts, vectors and words; they stay
    where they are when the folder is moved or copied.
 2. The corpus is read into a temporary store, so that an id that occurs twice shows before anything is encoded. A build
-   then fills a new collection and publishes the manifest; if it fails before that, it drops the collection. The one
-   that it replaces is dropped last; where that fails, the log tells which one is left.
+   then fills a new collection and publishes the manifest. What is not needed any more goes after that:
+   :mod:`retriever.indexing.milvus_collections`.
 3. An addition replaces by id, document by document, and a deletion goes through the ids likewise; counts are written
    when all is done. One that is killed leaves a part of its documents in Milvus, and ``changing``, where the next
    change, whichever it is, finds it and counts anew before it begins. So the same once more completes it, and no row is
@@ -19,9 +19,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,13 +31,12 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
-from retriever.errors import DataError, RetrieverError
+from retriever.errors import DataError
 from retriever.files import replacing, write_atomically
 from retriever.indexing.backend import State
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.build import BuildOptions, writing
 from retriever.indexing.manifest import (
-    MANIFEST,
     Bm25Record,
     Manifest,
     MilvusRecord,
@@ -50,6 +48,7 @@ from retriever.indexing.manifest import (
     records,
 )
 from retriever.indexing.milvus import Collection
+from retriever.indexing.milvus_collections import note, note_replaced
 from retriever.indexing.milvus_view import MilvusView
 from retriever.indexing.milvus_words import WordCounts
 from retriever.indexing.model import IndexModel
@@ -59,8 +58,6 @@ from retriever.indexing.view import View
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder
-
-logger = logging.getLogger("retriever.indexing")
 
 CHUNK = 2_048  # documents encoded and stored at a time
 WORDS, CHANGING = "words.npy", "changing"
@@ -189,14 +186,6 @@ def compact(folder: Path) -> None:
         pass
 
 
-def drop_replaced(folder: Path, old: MilvusRecord) -> None:
-    """Drop the collection that an index was of before it was built anew; the log tells where that fails."""
-    try:
-        Collection.discard(old.uri, old.collection)
-    except RetrieverError as error:
-        _tell_left(folder, old, error)
-
-
 @contextmanager
 def _stored(documents: Iterable[Document]) -> Iterator[DocumentStore]:
     """Documents in a store that is gone afterwards.
@@ -220,12 +209,12 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
     check_settings(manifest.bm25.k1, manifest.bm25.b)
     counts = WordCounts(WordAnalyzer(manifest.bm25.stemmer))
     with writing(folder, overwrite, is_fresh=overwrite) as generation:
-        old = read_manifest(folder).milvus if (folder / MANIFEST).exists() else None
+        note_replaced(folder)
         length = counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
-        collection = Collection.create(
-            uri, folder.resolve().name, manifest.dimension, manifest.factory, manifest.model.fingerprint
-        )
+        collection = Collection.new(uri, folder.resolve().name)
         try:
+            note(folder, uri, collection.name)
+            collection.create(manifest.dimension, manifest.factory, manifest.model.fingerprint)
             record = MilvusRecord(
                 uri=uri,
                 collection=collection.name,
@@ -237,34 +226,8 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
             change = _Change(manifest, record, collection, counts, len(store))
             _put(change, store, 0, source, is_new=True)
             _publish(folder, change, generation)
-        except BaseException:
-            with suppress(RetrieverError, OSError):  # the first error is the one to tell
-                _give_up(folder, collection, old)
-            raise
         finally:
             collection.close()
-        if old is not None:
-            drop_replaced(folder, old)
-
-
-def _give_up(folder: Path, collection: Collection, old: MilvusRecord | None) -> None:
-    """Drop the collection of a build that failed, unless it failed so late that the index is of it."""
-    now = read_manifest(folder).milvus if (folder / MANIFEST).exists() else None
-    if now is None or now.collection != collection.name:
-        collection.drop()
-    elif old is not None:
-        _tell_left(folder, old, "the build failed after its last step")
-
-
-def _tell_left(folder: Path, old: MilvusRecord, reason: object) -> None:
-    logger.warning(
-        "The index %s is built anew, but what it replaces is left behind: drop the collection %s of Milvus at %s with "
-        "Milvus' own tools. The reason: %s",
-        folder,
-        old.collection,
-        old.uri,
-        reason,
-    )
 
 
 def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_new: bool) -> int:

@@ -263,7 +263,8 @@ def test_wrong_addresses_and_missing_parts(encoder, documents, remote, tmp_path,
 def test_collections_of_others_are_refused(encoder, remote, tmp_path):
     folder, uri = tmp_path / "remote", remote.info()["milvus"]["uri"]
     record, manifest = remote.manifest.milvus, (folder / "manifest.json").read_text()
-    other = Collection.create(uri, "1 other", 32, "Flat", "another fingerprint")
+    other = Collection.new(uri, "1 other")
+    other.create(32, "Flat", "another fingerprint")
     (folder / "manifest.json").write_text(manifest.replace(record.collection, other.name))
     with pytest.raises(IndexFolderError, match=f"The collection {other.name} of .* holds vectors of another model"):
         Index.open(folder)

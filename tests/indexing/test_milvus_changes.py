@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -154,9 +157,8 @@ def test_a_build_that_fails_once_it_is_published_stays(
     with Index.open(folder, encoder) as index:
         index.verify()
         assert len(index) == 7 and len(index.search("heron", mode="dense")) == 7
-        held = connect(uri).list_collections()
-        assert sorted(held) == sorted([old.milvus.collection, index.manifest.milvus.collection])
-    assert (f"drop the collection {old.milvus.collection} of Milvus" in caplog.text) is not is_first
+        needed = {index.manifest.milvus.collection, *([old.milvus.collection] if is_first else [])}
+        assert set(connect(uri).list_collections()) == needed and not caplog.records
 
 
 def test_a_build_that_fails_before_that_leaves_the_old_index(encoder, documents, remote, tmp_path, monkeypatch):
@@ -204,9 +206,48 @@ def test_an_old_collection_that_cannot_be_dropped_fails_no_build(
         assert len(index) == 7 and len(index.search("heron", mode="dense")) == 7
         index.verify()
     (record,) = (record for record in caplog.records if record.name == "retriever.indexing")
-    assert record.levelname == "WARNING" and f"drop the collection {old.collection} of Milvus at" in record.getMessage()
+    assert record.levelname == "WARNING" and f"drop {old.collection} of Milvus at" in record.getMessage()
     assert "gone.db of Milvus is not there: put it back" in record.getMessage()
     assert not (tmp_path / "gone.db").exists()
+
+
+def test_what_a_killed_build_leaves_goes_with_the_next_change(encoder, tmp_path):
+    encoder.save(tmp_path / "model")
+    killed = """
+import os, signal
+from retriever import Document, Encoder, Index
+from retriever.indexing import milvus_changes
+encoder, how = Encoder.load("model"), {"backend": "milvus", "uri": "own.db", "overwrite": True}
+Index.build(encoder, [Document("a", text="amber"), Document("b", text="ember")], "remote", **how)
+milvus_changes._put = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+Index.build(encoder, [Document("c", text="heron")], "remote", **how)
+"""  # its process alone opens the file
+    assert subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+    uri, noted = str(tmp_path / "own.db"), tmp_path / "remote" / "collections.json"
+    assert len(connect(uri).list_collections()) == 2 and noted.exists()
+    with Index.open(tmp_path / "remote", encoder) as index:
+        assert index.search("amber", mode="bm25")[0].id == "a"
+        index.delete(["b"])
+        assert connect(uri).list_collections() == [index.manifest.milvus.collection] and not noted.exists()
+        index.verify()
+
+
+def test_what_could_not_be_dropped_is_dropped_by_the_next_change(encoder, documents, remote, monkeypatch, caplog):
+    uri = remote.manifest.milvus.uri
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "discard", lambda *_: (_ for _ in ()).throw(IndexFolderError("No answer.")))
+        build_local(encoder, documents[:7], remote.folder)
+    assert "The reason: No answer." in caplog.text and len(connect(uri).list_collections()) == 1
+    with Index.open(remote.folder, encoder) as index:
+        index.add(ZEBRAS)
+    assert connect(uri).list_collections() == [] and not (remote.folder / "collections.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '[["x"]]'])
+def test_a_damaged_note_of_collections_is_nothing(encoder, documents, remote, content):
+    (remote.folder / "collections.json").write_text(content)
+    remote.delete(["doc-1"])
+    assert len(remote) == 59 and not (remote.folder / "collections.json").exists()
 
 
 @OVERWRITES
