@@ -52,11 +52,12 @@ class Condition:
         meanings = [_meanings(*value, operator) for value in values if value]
         return cls(field, operator, tuple(one for meaning in meanings for one in meaning))
 
-    def sql(self) -> tuple[str, list[str | int | float]]:
-        """A clause over the metadata of a document, and the values of its numbered placeholders."""
+    def sql(self) -> tuple[str, dict[str, str | int | float]]:
+        """A clause over the metadata of a document, and the values of its placeholders."""
+        told = {f"value{place}": value for place, value in enumerate(self.values)}
         tests = []
         for kind, is_text in ((_NUMBERS, False), (_TEXTS, True)):
-            own = [f"?{place}" for place, value in enumerate(self.values, start=2) if isinstance(value, str) is is_text]
+            own = [f":{name}" for name, value in told.items() if isinstance(value, str) is is_text]
             if own and self.operator == "=":
                 tests.append(f"(type {kind} AND atom IN ({', '.join(own)}))")
             elif own:
@@ -64,8 +65,8 @@ class Condition:
         meets = " OR ".join(tests)
         if self.operator == "=":
             meets += f" OR (type = 'array' AND EXISTS (SELECT 1 FROM json_each(field.value) WHERE {meets}))"
-        clause = f"EXISTS (SELECT 1 FROM json_each(metadata) AS field WHERE key = ?1 AND ({meets}))"
-        return clause, [self.field, *self.values]
+        clause = f"EXISTS (SELECT 1 FROM json_each(metadata) AS field WHERE key = :field AND ({meets}))"
+        return clause, {"field": self.field, **told}
 
 
 def _values(text: str) -> list[tuple[str, bool] | None]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.data.document import Document
+from retriever.data.document import LEVELS, Document, nests_within
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.indexing.damage import too_many_open
 from retriever.indexing.filters import Condition
@@ -185,19 +185,19 @@ class DocumentStore:
         """Which rows meet a condition, as bits."""
         clause, values = condition.sql()
         try:
-            rows = [row for (row,) in self._select(f"SELECT row FROM documents WHERE {clause}", *values)]
+            rows = [row for (row,) in self._select(f"SELECT row FROM documents WHERE {clause}", **values)]
         except UnicodeEncodeError as error:
             raise DataError(f"The filter by {condition.field!r} holds half a character: mend it.") from error
         meets = np.zeros(len(self), bool)
         meets[rows] = True
         return np.packbits(meets)
 
-    def _select(self, query: str, *values: str | float) -> list[Any]:
+    def _select(self, query: str, *values: str, **named: str | float) -> list[Any]:
         try:
             with self._lock:
                 if self._is_closed:
                     raise IndexFolderError(f"The documents {self.path} are closed: open the index again.")
-                return self._connection.execute(query, values).fetchall()
+                return self._connection.execute(query, named or values).fetchall()
         except sqlite3.Error as error:
             raise self._damaged(error) from error
 
@@ -231,9 +231,11 @@ def strings(document: Document) -> tuple[str, str, str]:
 
 
 def _metadata(document: Document) -> str:
+    if not nests_within(LEVELS, document.metadata):
+        raise DataError(f"The metadata of document {document.id!r} have more than {LEVELS} levels: use plain values.")
     try:
         return json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise DataError(
             f"The metadata of document {document.id!r} are not JSON ({error}): use plain values."
         ) from error

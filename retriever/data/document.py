@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LEVELS = 100  # objects and lists inside each other in metadata: Python, SQLite and Milvus all read so many
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -20,3 +22,14 @@ class Document:
     def content(self) -> str:
         """Title and text as one string, joined by a blank as BEIR does."""
         return f"{self.title} {self.text}" if self.title else self.text
+
+
+def nests_within(levels: int, value: object) -> bool:
+    """Whether objects and lists lie inside each other in ``levels`` levels at most, the outermost counted."""
+    inner: list[Any] = [value]
+    for _ in range(levels + 1):
+        inner = [one for one in inner if isinstance(one, (Mapping, list, tuple))]
+        if not inner:
+            return True
+        inner = [each for one in inner for each in (one.values() if isinstance(one, Mapping) else one)]
+    return False

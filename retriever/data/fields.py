@@ -21,7 +21,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from retriever.data.document import Document
+from retriever.data.document import LEVELS, Document, nests_within
 from retriever.data.readers import WAY_OUT, Record, Reject, Untyped, reason
 from retriever.errors import DataError
 
@@ -130,10 +130,10 @@ def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> d
         rest = {name: json.loads(value) if _SCALAR.fullmatch(value) else value for name, value in rest.items() if value}
     if isinstance(nested, Mapping):
         rest.update(nested)
+    if not nests_within(LEVELS, rest):
+        raise DataError(f"{place} has metadata of more than {LEVELS} levels: {WAY_OUT}.")
     try:
         return {name: _plain(value) for name, value in rest.items() if not _is_nan(value)}
-    except RecursionError as error:
-        raise DataError(f"{place} has metadata of too many levels: {WAY_OUT}.") from error
     except ValueError as error:
         raise DataError(f"{place} has metadata that JSON cannot hold ({reason(error)}): {WAY_OUT}.") from error
 

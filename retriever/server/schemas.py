@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from retriever.data.document import nests_within
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.index import Mode
 from retriever.server import settings
@@ -20,13 +21,9 @@ def _not_blank(text: str) -> str:
 
 
 def _shallow(metadata: dict[str, Any]) -> dict[str, Any]:
-    level: list[Any] = [metadata]
-    for _ in range(settings.MAX_DEPTH):
-        nested = [one for one in level if isinstance(one, (dict, list))]
-        level = [inner for one in nested for inner in (one.values() if isinstance(one, dict) else one)]
-        if not level:
-            return metadata
-    raise ValueError(f"it nests deeper than {settings.MAX_DEPTH} levels")
+    if not nests_within(settings.MAX_DEPTH, metadata):
+        raise ValueError(f"it nests deeper than {settings.MAX_DEPTH} levels")
+    return metadata
 
 
 def _branch(value: object) -> str | None:

@@ -70,9 +70,9 @@ def test_a_condition_looks_at_the_documents_once_and_is_right_after_changes(enco
     asked = []
     select = DocumentStore._select
 
-    def counting(self, query, *values):
+    def counting(self, query, *values, **named):
         asked.append(query)
-        return select(self, query, *values)
+        return select(self, query, *values, **named)
 
     def found(*filters):
         return {hit.id for hit in index.search("amber", 200, "dense", filters=filters)}
