@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import faiss
 import numpy as np
 import torch
 
 from retriever import Document, Encoder, Index, open_corpus
 from retriever.data.tokenizers import WordTokenizer
+from retriever.kernels import faiss
 
 DIMENSION, ROUNDS, QUERY = 256, 20, "window manager"
 FILTERS: list[list[str]] = [[], ["lang=en,de"], ["year>=2010"], ["number<10"], ["year>=2010", "lang=en,de"]]

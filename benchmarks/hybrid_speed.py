@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import faiss
 import numpy as np
 import torch
 from index_speed import mixture
@@ -31,6 +30,7 @@ from index_speed import mixture
 from retriever import Document, Encoder, Index, open_corpus
 from retriever.data.tokenizers import WordTokenizer
 from retriever.indexing.searching import Mode
+from retriever.kernels import faiss
 
 DIMENSION, ROUNDS = 384, 3
 

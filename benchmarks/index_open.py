@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from retriever import Document, Index
 from retriever.indexing.searching import candidates
 from retriever.indexing.view import View
+from retriever.kernels import faiss
 
 NAME, TEXT = "benchmark-index-open", "a document that is there for a moment"
 

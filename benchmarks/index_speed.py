@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +30,7 @@ from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.tuning import Questions, ask, tune
 from retriever.indexing.vector_files import store_path
 from retriever.indexing.vectors import unit
+from retriever.kernels import faiss
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -17,11 +17,11 @@ import math
 import time
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from retriever.indexing.factory import NUMBER, choose
 from retriever.indexing.index import Index
+from retriever.kernels import faiss
 
 SIZES = (10**6, 10**8, 10**10)
 QUERIES = 64

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.indexing.kinds import selector, told
 from retriever.indexing.ranking import NO_HIT
+from retriever.kernels import faiss
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 

@@ -26,7 +26,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +51,7 @@ from retriever.indexing.remembered import remembered
 from retriever.indexing.small_batches import small_batches
 from retriever.indexing.vector_files import read_vectors, store_path, write_vectors
 from retriever.indexing.vectors import Spread, spectrum, unit
+from retriever.kernels import faiss
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Similarity

@@ -18,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from retriever.errors import IndexFolderError
+from retriever.kernels import faiss
 
 EF_CONSTRUCTION = 100  # breadth of the walk that places a new document in a graph
 EF_SEARCH = 128  # breadth of the walk of a search, unless told otherwise

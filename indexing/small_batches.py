@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import faiss
+from retriever.kernels import faiss
 
 # Since 1.15, FAISS compares this threshold with queries × dimension, and its default sends batches of up to hundreds
 # of queries down the path meant for one. Before, it compared with the number of queries, and the default was 20.

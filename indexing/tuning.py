@@ -24,7 +24,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -32,6 +31,7 @@ from pydantic import BaseModel
 from retriever.errors import DataError
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings, evenly, lists, unwrapped
+from retriever.kernels import faiss
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]

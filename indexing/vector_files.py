@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import faiss
-
 from retriever.errors import IndexFolderError, OutputError
 from retriever.indexing.damage import mend, too_many_open
+from retriever.kernels import faiss
 
 
 def store_path(path: str | Path) -> Path:

@@ -6,13 +6,13 @@ other share what they learn beyond them. A label that has a token already keeps 
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.xmc_points import XmcLabels
 from retriever.encoder import Encoder
 from retriever.encoder.own_tokens import NONE, OwnTokens, add_tokens
+from retriever.kernels import faiss
 from retriever.training.label_settings import LabelSpace
 
 ROUNDS = 20  # of k-means

@@ -47,8 +47,9 @@ Streaming = Annotated[bool, typer.Option("--streaming", help="Read a Hugging Fac
 def use_threads(threads: int | None) -> None:
     """Limit the CPU threads of torch and FAISS."""
     if threads is not None:
-        import faiss
         import torch
+
+        from retriever.kernels import faiss
 
         torch.set_num_threads(threads)
         faiss.omp_set_num_threads(threads)

@@ -121,8 +121,9 @@ def _use_threads(threads: int) -> Callable[[], None]:
     """Both libraries keep the number for each thread that calls them."""
 
     def prepare() -> None:
-        import faiss
         import torch
+
+        from retriever.kernels import faiss
 
         faiss.omp_set_num_threads(threads)
         torch.set_num_threads(threads)

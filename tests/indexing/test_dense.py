@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import faiss
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.indexing import dense
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings
+from retriever.kernels import faiss
 
 
 def gaussian(count, dimension, seed=0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import faiss
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -24,6 +23,7 @@ from retriever.indexing.kinds import (
 )
 from retriever.indexing.ranking import Ranking
 from retriever.indexing.vector_files import store_path
+from retriever.kernels import faiss
 
 CODED = [
     "PQ32x4fs",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import faiss
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from retriever.indexing import tuning
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.tuning import MISSING, K, Option, Questions, Tuning, tune, tune_to
+from retriever.kernels import faiss
 
 KINDS = ["IVF32,PQ16x4fs", "PQ16x4fs", "HNSW16", "HNSW16_SQ8", "RaBitQfs", "PCA16,IVF16,PQ8x4fs"]
 
