@@ -31,11 +31,12 @@ from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.knownitem import known_items
 from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder
+from retriever.encoder.folder import check_free
 from retriever.encoder.joined import join
-from retriever.errors import ModelError, OutputError
+from retriever.errors import ModelError
 from retriever.files import write_atomically
 from retriever.reporting import Reporter
-from retriever.training.api import CURVE, MARK, RECIPE, train
+from retriever.training.api import CURVE, RECIPE, train
 from retriever.training.recipe import Recipe
 from retriever.training.recipebook import load_recipe
 from retriever.training.sampler import ORDER, generator
@@ -238,12 +239,7 @@ def _check(weight: float | None, folder: Path, overwrite: bool) -> None:
     """Refuse what cannot work before anything is read."""
     if weight is not None and not 0 <= weight <= 1:
         raise ModelError(f"The weight is {weight:g}; give the pretrained encoder's share of the cosine, from 0 to 1.")
-    if not folder.exists():
-        return
-    if folder.is_file() or (any(folder.iterdir()) and not (folder / MARK).exists()):
-        raise OutputError(f"{folder} holds something else than a model; choose another folder.")
-    if not overwrite:
-        raise OutputError(f"{folder} exists already; choose another folder or pass --overwrite.")
+    check_free(folder, overwrite)
 
 
 def _recipe_of(static: Encoder | str | Path | None) -> Path | None:

@@ -54,11 +54,10 @@ def whiten(
     retriever whiten model sentences.txt --output whitened
     """
     from retriever.encoder import Encoder
+    from retriever.encoder.folder import check_free
     from retriever.encoder.linear import linear_map
-    from retriever.errors import OutputError
 
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists already; choose another folder or pass --overwrite.")
+    check_free(output, overwrite)
     options.use_threads(threads)
     reporter = RichReporter(quiet or json)
     corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)

@@ -360,7 +360,8 @@ class Encoder:
         """Write the sentence-transformers folder, whole or not at all.
 
         Raises:
-            OutputError: The folder exists already (and ``overwrite`` is off), or cannot be written.
+            OutputError: The folder exists already (and ``overwrite`` is off), holds something else than a model, or
+                cannot be written.
         """
         save_stack(self.stack, Path(path), overwrite, self.own_tokens)
         self.path = Path(path)

@@ -105,14 +105,28 @@ def locate(path_or_name: str | Path) -> Path | None:
     return None
 
 
+def check_free(folder: Path, overwrite: bool) -> None:
+    """See that a model can be written to a folder without taking anything from the user that is not asked for.
+
+    Raises:
+        OutputError: It exists already (and ``overwrite`` is off), or holds something else than a model.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "modules.json").exists()):
+        raise OutputError(f"{folder} holds something else than a model; choose another folder.")
+    if not overwrite:
+        raise OutputError(f"{folder} exists already; choose another folder or pass --overwrite.")
+
+
 def save_stack(stack: SentenceTransformer, folder: Path, overwrite: bool, own_tokens: OwnTokens | None) -> None:
     """Write a model folder with its card and the tokens of labels, whole or not at all.
 
     Raises:
-        OutputError: The folder exists already (and ``overwrite`` is off), or cannot be written.
+        OutputError: The folder exists already (and ``overwrite`` is off), holds something else than a model, or cannot
+            be written.
     """
-    if folder.exists() and not overwrite:
-        raise OutputError(f"{folder} exists already; choose another folder or pass --overwrite.")
+    check_free(folder, overwrite)
     with replacing(folder) as temporary, without_bars():
         stack.save(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(model_card(stack), encoding="utf-8")

@@ -57,3 +57,11 @@ def test_a_folder_that_is_there_is_not_replaced_unless_told(folder, tmp_path):
     assert "exists already" in err
     call("whiten", *where, "--overwrite", "-q")
     assert (tmp_path / "m" / "modules.json").exists()
+
+
+def test_a_folder_of_something_else_is_never_replaced(folder, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    where = (folder / "model", folder / "texts.txt", "-o", tmp_path, "--dimension", 3, "--overwrite")
+    _, err = call("whiten", *where, code=2)
+    assert err == f"Error: {tmp_path} holds something else than a model; choose another folder.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
