@@ -103,13 +103,13 @@ def hold_out_queries(
 def ranks(queries: NDArray[np.float32], documents: NDArray[np.float32], answers: Ragged) -> Ids:
     """Rank of each answer for its query, from 1 on, (A,) for A answers in all.
 
-    Ties count against the answer, so that a collapsed encoder scores 0.
+    Ties count against the answer, and so do scores that are no numbers: a collapsed encoder scores 0.
     """
     found = []
     for start in range(0, len(queries), BLOCK):
         scores = queries[start : start + BLOCK] @ documents.T  # (block, N)
         for row, all_scores in enumerate(scores, start):
-            found.append((all_scores >= all_scores[answers[row]][:, None]).sum(1))
+            found.append((~(all_scores < all_scores[answers[row]][:, None])).sum(1))
     return np.concatenate(found)
 
 

@@ -117,7 +117,7 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: Ctrl-C was pressed; a checkpoint is there.
-            RecipeError: The loss is no longer finite.
+            RecipeError: The loss is no longer finite, or the weights are not.
             OutputError: A checkpoint cannot be written; the one before it is intact.
         """
         recipe, state = self.recipe, self.state
@@ -185,6 +185,11 @@ class Trainer:
         state = self.state
         if state.evaluated == state.step:
             return {}
+        if state.step and not all(weight.isfinite().all() for weight in self.work.trained.parameters()):
+            raise RecipeError(
+                f"The weights are not finite after step {state.step}; lower optimizer.lr or raise "
+                "objective.temperature."
+            )
         scores: dict[str, float] = {}
         if self.held_out is not None:
             scores = self.held_out.score(self.encoder, self.recipe.dtype)

@@ -38,6 +38,11 @@ def test_a_collapsed_encoder_finds_nothing():
     assert metrics(found, np.ones(5, int)) == dict.fromkeys(METRICS, 0.0)
 
 
+def test_an_encoder_whose_vectors_are_no_numbers_finds_nothing():
+    found = ranks(np.full((5, 3), np.nan, np.float32), np.ones((200, 3), np.float32), OWN.take(np.arange(5)))
+    assert metrics(found, np.ones(5, int)) == dict.fromkeys(METRICS, 0.0)
+
+
 def test_metrics_by_hand():
     assert metrics(np.array([1, 2, 10, 11, 100, 101]), np.ones(6, int)) == {
         "recall@10": 3 / 6,

@@ -243,6 +243,12 @@ def test_a_loss_that_is_not_finite_is_a_sentence(tmp_path):
         tiny.run("small", tmp_path / "run", overrides={"lr": 1e30, "clip": None, "warmup": 0, "dtype": "float32"})
 
 
+def test_weights_that_are_not_finite_are_a_sentence_and_no_model(tmp_path):
+    with pytest.raises(RecipeError, match=r"The weights are not finite after step 1; lower optimizer\.lr"):
+        tiny.run("last", tmp_path / "run", overrides={"lr": 1e39, "steps": 1, "learn_weights": False})
+    assert not (tmp_path / "run" / "modules.json").exists()
+
+
 def test_a_full_disk_during_a_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
     saved = trainer_module.save_checkpoint
 
