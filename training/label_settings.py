@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retriever.training.section import Count, Positive, Section
+from retriever.training.section import Count, Part, Positive, Section
 
 Candidates = Literal["all", "batch", "shortlist"]
 
@@ -41,7 +41,7 @@ class LabelSpace(Section):
     augment: bool = Field(False, description="each label's text is a point of that label too")
     point_tokens: Count | None = Field(None, description="static encoders: tokens read of a point in training")
     label_tokens: Count | None = Field(None, description="static encoders: tokens read of a label in training")
-    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+    validation: Part = Field(
         0.1, description="share of the points held out; those of 0.1 are the split validation of `retriever eval xmc`"
     )
 

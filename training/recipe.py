@@ -15,7 +15,7 @@ from retriever.encoder.template import check_template
 from retriever.encoder.transformer import PoolingName
 from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives import Link
-from retriever.training.section import Count, Positive, Section, Share
+from retriever.training.section import Count, Part, Positive, Section, Share
 from retriever.training.selection_settings import OF_LABELS, Selection
 from retriever.training.view_settings import Views
 from retriever.training.whitening import Solver
@@ -107,7 +107,7 @@ class Labels(Section):
     query_tokens: Count = Field(64, description="tokens read of a query")
     document_tokens: Count = Field(256, description="tokens read of a document")
     limit: Count | None = Field(None, description="few-shot: train on this many queries only")
-    dev: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of the queries held out for selection")
+    dev: Part = Field(0.1, description="share of the queries held out for selection")
 
 
 class Distil(Section):
@@ -230,7 +230,7 @@ class Optimizer(Section):
     """Adam: sparse for a static encoder's table, AdamW for everything else."""
 
     lr: Positive
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Part, Part] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: float = Field(0.0, ge=0, description="not on biases, norms and static tables")
     clip: Positive | None = Field(None, description="largest norm of the gradient")
@@ -257,7 +257,7 @@ class Recipe(Section):
     """Every setting of a training run."""
 
     description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the encoder's forward pass")
     encoder: EncoderSettings
     prompts: Prompts = Prompts()

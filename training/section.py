@@ -1,4 +1,4 @@
-"""What all sections of a recipe share: unknown keys are refused, values are frozen, ranges have names."""
+"""What all sections of a recipe share: only known keys and finite numbers, frozen values, names of ranges."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -14,4 +15,4 @@ Positive = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """One section of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retriever.training.section import Count, Positive, Section, Share
+from retriever.training.section import Count, Part, Positive, Section, Share
 
-Part = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class Crop(Section):
