@@ -308,9 +308,17 @@ def _claim(folder: Path, settings: Recipe, resume: bool) -> None:
 
 
 def _remove_modules(folder: Path) -> None:
-    """Remove the sub-folders of a model's modules, which a model with other modules would not replace."""
-    for module in json.loads((folder / MARK).read_text(encoding="utf-8")):
-        part = folder / module["path"]
+    """Remove the sub-folders of a model's modules, which a model with other modules would not replace.
+
+    Raises:
+        OutputError: The list of the modules is damaged.
+    """
+    try:
+        modules = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        parts = [folder / module["path"] for module in modules]
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{folder / MARK} is damaged: remove {folder}, or choose another folder.") from error
+    for part in parts:
         if part.parent == folder and part.is_dir():
             shutil.rmtree(part)
 

@@ -92,6 +92,14 @@ def test_overwriting_removes_no_folder_outside_the_model(tmp_path):
     assert (tmp_path / "thesis").is_dir()
 
 
+@pytest.mark.parametrize("damaged", ["garbage", '{"a": 1}', "[1]", "[{}]"])
+def test_overwriting_a_damaged_model_is_a_sentence(tmp_path, damaged):
+    (tmp_path / "modules.json").write_text(damaged)
+    with pytest.raises(OutputError, match=r"modules\.json is damaged: remove .*, or choose another folder"):
+        tiny.run("static", tmp_path, overrides={"steps": 1, "queries": 0}, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["modules.json"]
+
+
 def test_a_queue_without_momentum_is_warned_of(tmp_path):
     notes = Notes()
     settings = {"steps": 1, "queries": 0, "batch.size": 4, "negatives.queue": 8}
