@@ -38,7 +38,7 @@ from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.contrast_step import ContrastStep
 from retriever.training.curve import draw_curve
 from retriever.training.examples import CorpusExamples
-from retriever.training.outcome import Outcome, scores_of, write_outcome
+from retriever.training.outcome import Outcome, cut_torn_line, scores_of, write_outcome
 from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
 from retriever.training.prepare_points import prepare_points, texts_of
 from retriever.training.ranking import ask_teachers
@@ -297,7 +297,10 @@ def _check_output(folder: Path, settings: Recipe, resume: bool, overwrite: bool)
 def _claim(folder: Path, settings: Recipe, resume: bool) -> None:
     """Make the output folder this run's own: without what another one left, and with the recipe."""
     with parallel.main_first():
-        if resume or parallel.rank() > 0:
+        if parallel.rank() > 0:
+            return
+        if resume:
+            cut_torn_line(folder / LOG)
             return
         if (folder / MARK).exists():
             _remove_modules(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def write_outcome(log: Path, outcome: Outcome) -> None:
     told = asdict(outcome)
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": told.pop("step"), "kept": told}) + "\n")
+
+
+def cut_torn_line(log: Path) -> None:
+    """Cut off the end of a log that is no whole line: a full disk tore it."""
+    written = log.read_bytes() if log.exists() else b""
+    if not written.endswith(b"\n") and written:
+        os.truncate(log, written.rfind(b"\n") + 1)
 
 
 def read_outcome(log: Path) -> Outcome:

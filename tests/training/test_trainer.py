@@ -71,6 +71,16 @@ def test_killed_and_resumed_the_model_has_the_same_bytes(finished, tmp_path, ste
     assert not list(folder.glob("checkpoint-*"))
 
 
+def test_a_log_whose_last_line_is_torn_is_gone_on_with(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Trainer, "_checkpoint", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        tiny.run("static", tmp_path / "run")
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"step": 4, "lo')
+    tiny.run("static", tmp_path / "run", resume=True)
+    assert entries(tmp_path / "run")[-1]["kept"]["metrics"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_killed_at_random_moments_the_model_has_the_same_bytes(family, tmp_path):
