@@ -2,19 +2,17 @@
 
 1. Validate the recipe and the output folder before anything is read.
 2. Build the encoder (and train its tokenizer on the corpus, if it has one of its own), tokenise the corpus once. Only
-   then is the output folder made the run's own: a mistake in the data or the model leaves it as it was.
+   then is the output folder made the run's own (:mod:`retriever.training.run_folder`), and no other process can train
+   in it: a mistake in the data or the model leaves it as it was.
 3. Set known items aside, train, and publish the best weights: the model's files appear in the output folder one by one,
    ``modules.json`` last, so a folder without it holds an unfinished run and nothing mistakes it for a model.
-
-The output folder holds ``recipe.yaml``, ``log.jsonl``, ``curve.png`` and the model; during the run, a checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,27 +26,22 @@ from retriever.data.xmc import load_xmc
 from retriever.data.xmc_points import XmcDataset
 from retriever.encoder import Encoder
 from retriever.encoder.device import check_device
-from retriever.encoder.own_tokens import FILE as OWN_TOKENS
-from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
-from retriever.files import write_atomically
+from retriever.errors import RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.adapt import adapt
-from retriever.training.checkpoint import remove_checkpoints
 from retriever.training.contrast_step import ContrastStep
-from retriever.training.curve import draw_curve
 from retriever.training.examples import CorpusExamples
-from retriever.training.outcome import Outcome, cut_torn_line, scores_of, write_outcome
+from retriever.training.outcome import Outcome, scores_of, write_outcome
 from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
 from retriever.training.prepare_points import prepare_points, texts_of
 from retriever.training.ranking import ask_teachers
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
-from retriever.training.recipebook import load_recipe, to_yaml
+from retriever.training.recipebook import load_recipe
+from retriever.training.run_folder import check_output, claimed, publish
 from retriever.training.sentence_selection import load_dev
 from retriever.training.trainer import LOG, Trainer
 from retriever.training.view_examples import draw_examples, render
-
-RECIPE, CURVE, MARK = "recipe.yaml", "curve.png", "modules.json"
 
 Data: TypeAlias = Corpus | Labelled | XmcDataset | str | Path
 Given: TypeAlias = list[Corpus] | Labelled | XmcDataset
@@ -87,7 +80,7 @@ def train(
         RecipeError: The recipe is wrong, or the run to resume had another one.
         ModelError: The device cannot be used, or the model to start from cannot be read.
         DataError: The corpus is missing, mangled or too small.
-        OutputError: The output folder is taken or cannot be written.
+        OutputError: The output folder is taken or cannot be written, or another process trains in it.
         TrainingInterrupted: Ctrl-C; a checkpoint was written.
     """
     began = time.perf_counter()
@@ -100,19 +93,24 @@ def train(
         load_dev(chosen.selection.sts)  # a mistake in it must not cost the tokenisation, or the folder
     with parallel.main_first():
         if parallel.rank() == 0:
-            _check_output(folder, chosen, resume, overwrite)
+            check_output(folder, chosen, resume, overwrite)
     given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, XmcDataset, str, Path)) else data)
     corpus = _texts(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
-    if chosen.distil is not None:
-        _claim(folder, chosen, resume)
-        encoder, outcome = adapt(corpus, encoder, chosen, folder, reporter), Outcome(chosen.schedule.steps)
-    else:
-        outcome = _train(encoder, given, chosen, folder, resume, processes, reporter)
-    with parallel.main_first():
-        if parallel.rank() == 0:
-            write_outcome(folder / LOG, replace(outcome, seconds=round(time.perf_counter() - began, 3)))
-            publish(encoder, folder, outcome.metric, reporter)
+    with ExitStack() as run:
+
+        def claim() -> None:
+            run.enter_context(claimed(folder, chosen, resume, overwrite))
+
+        if chosen.distil is not None:
+            claim()
+            encoder, outcome = adapt(corpus, encoder, chosen, folder, reporter), Outcome(chosen.schedule.steps)
+        else:
+            outcome = _train(encoder, given, chosen, folder, claim, resume, processes, reporter)
+        with parallel.main_first():
+            if parallel.rank() == 0:
+                write_outcome(folder / LOG, replace(outcome, seconds=round(time.perf_counter() - began, 3)))
+                publish(encoder, folder, outcome.metric, reporter)
     return encoder
 
 
@@ -121,11 +119,12 @@ def _train(
     given: Given,
     chosen: Recipe,
     folder: Path,
+    claim: Callable[[], None],
     resume: bool,
     processes: int | None,
     reporter: Reporter,
 ) -> Outcome:
-    """Train an encoder in place."""
+    """Train an encoder in place; ``claim`` makes the folder this run's own."""
     if isinstance(given, Labelled):
         prepared = prepare_labelled(given, encoder, chosen, processes, reporter)
     elif isinstance(given, XmcDataset):
@@ -134,7 +133,7 @@ def _train(
         prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared, chosen, folder)
-    _claim(folder, chosen, resume)
+    claim()
     if chosen.ranking is not None:
         assert isinstance(given, list) and isinstance(trainer.work, ContrastStep)
         trainer.work.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
@@ -247,83 +246,6 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     if prompts := {kind: text for kind, text in settings.prompts.model_dump().items() if text}:
         encoder.prompts = prompts
     return encoder
-
-
-def publish(encoder: Encoder, folder: Path, metric: str | None, reporter: Reporter) -> None:
-    """Move the finished model into the run's folder, its mark last, and drop the checkpoints.
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
-    staged = folder / ".model"
-    encoder.save(staged, overwrite=True)
-    try:
-        draw_curve(folder / LOG, folder / CURVE, metric)
-    except DataError:
-        pass  # a run too short to log
-    except RetrieverError as error:
-        reporter.note(str(error))
-    for path in sorted(staged.iterdir(), key=lambda path: path.name == MARK):
-        target = folder / path.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        path.replace(target)
-    staged.rmdir()
-    remove_checkpoints(folder)
-    encoder.path = folder
-
-
-def _check_output(folder: Path, settings: Recipe, resume: bool, overwrite: bool) -> None:
-    """Say why the output folder cannot be this run's own, if it cannot."""
-    finished, begun = (folder / MARK).exists(), (folder / RECIPE).exists()
-    if resume:
-        if finished:
-            raise OutputError(f"The run in {folder} is complete; there is nothing to resume.")
-        if not begun:
-            raise OutputError(f"There is no run in {folder} to resume; leave --resume out to start one.")
-        if load_recipe(folder / RECIPE) != settings:
-            raise RecipeError(
-                f"The run in {folder} had another recipe; resume it with {folder / RECIPE} as the recipe, or start "
-                "anew with --overwrite."
-            )
-        return
-    if not overwrite and (finished or begun):
-        what, way = ("a model", "choose") if finished else ("an unfinished run", "pass --resume to go on, choose")
-        raise OutputError(f"{folder} already holds {what}; {way} another folder, or pass --overwrite.")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not finished and not begun):
-        raise OutputError(f"{folder} holds something else than a model; choose another folder.")
-
-
-def _claim(folder: Path, settings: Recipe, resume: bool) -> None:
-    """Make the output folder this run's own: without what another one left, and with the recipe."""
-    with parallel.main_first():
-        if parallel.rank() > 0:
-            return
-        if resume:
-            cut_torn_line(folder / LOG)
-            return
-        if (folder / MARK).exists():
-            _remove_modules(folder)
-        for name in (MARK, LOG, CURVE, OWN_TOKENS):
-            (folder / name).unlink(missing_ok=True)
-        remove_checkpoints(folder)
-        write_atomically(folder / RECIPE, to_yaml(settings))
-
-
-def _remove_modules(folder: Path) -> None:
-    """Remove the sub-folders of a model's modules, which a model with other modules would not replace.
-
-    Raises:
-        OutputError: The list of the modules is damaged.
-    """
-    try:
-        modules = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        parts = [folder / module["path"] for module in modules]
-    except (ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"{folder / MARK} is damaged: remove {folder}, or choose another folder.") from error
-    for part in parts:
-        if part.parent == folder and part.is_dir():
-            shutil.rmtree(part)
 
 
 def _trained_tokenizer(

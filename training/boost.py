@@ -36,9 +36,10 @@ from retriever.encoder.joined import join
 from retriever.errors import ModelError
 from retriever.files import write_atomically
 from retriever.reporting import Reporter
-from retriever.training.api import CURVE, RECIPE, train
+from retriever.training.api import train
 from retriever.training.recipe import Recipe
 from retriever.training.recipebook import load_recipe
+from retriever.training.run_folder import CURVE, RECIPE
 from retriever.training.sampler import ORDER, generator
 from retriever.training.selection import Metrics, metrics, ranks
 from retriever.training.trainer import LOG, TrainingInterrupted

@@ -19,10 +19,11 @@ from scipy import stats
 
 from retriever.errors import DataError, OutputError, RecipeError
 from retriever.reporting import Reporter
-from retriever.training.api import MARK, RECIPE, Data, train
+from retriever.training.api import Data, train
 from retriever.training.outcome import Outcome, read_outcome
 from retriever.training.recipe import Recipe
 from retriever.training.recipebook import load_recipe
+from retriever.training.run_folder import MARK, RECIPE
 from retriever.training.trainer import LOG
 
 CONFIDENCE = 0.95

@@ -114,6 +114,43 @@ def test_an_unfinished_run_is_refused_unless_resumed(tmp_path):
         tiny.run("static", tmp_path / "m")
 
 
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+def test_two_runs_never_train_in_one_folder(tmp_path, monkeypatch, how):
+    """A second run begins while the first is at its second update."""
+    from retriever.training.trainer import Trainer
+
+    update, options = Trainer.update, {"overrides": {"steps": 3}}
+
+    def refusing(self, reporter):
+        if self.state.step == 1:
+            with pytest.raises(OutputError, match=r"Another process is training in .*: wait until it is done"):
+                tiny.run("static", tmp_path / "m", **options, **{how: True})
+        return update(self, reporter)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", refusing)
+        encoder = tiny.run("static", tmp_path / "m", **options)
+    assert Encoder.load(tmp_path / "m").fingerprint == encoder.fingerprint
+    tiny.run("static", tmp_path / "m", **options, overwrite=True)
+
+
+def test_a_model_finished_by_a_faster_run_is_not_overwritten(tmp_path, monkeypatch):
+    from retriever.training import api
+
+    build, faster = api.build_encoder, []
+
+    def slow(*arguments):
+        if not faster:
+            faster.append(True)
+            tiny.run("static", tmp_path / "m", overrides={"steps": 2})
+        return build(*arguments)
+
+    monkeypatch.setattr(api, "build_encoder", slow)
+    with pytest.raises(OutputError, match="already holds a model"):
+        tiny.run("static", tmp_path / "m", overrides={"steps": 3})
+    assert load_recipe(tmp_path / "m" / "recipe.yaml").schedule.steps == 2
+
+
 def test_a_mistake_in_model_or_data_leaves_the_folder_as_it_was(tmp_path):
     with pytest.raises(ModelError):
         train(
