@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retriever.encoder import Encoder
+from retriever.errors import RecipeError
 from retriever.training import parallel, sampler
 from retriever.training.checkpoint import State
 from retriever.training.forward import SIDE, Forward, default_budget
 from retriever.training.label_ranking import best_labels
+from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives.label_space import label_space_loss
 from retriever.training.objectives.pairs import Pairs
 from retriever.training.points import PointBatch, PointExamples
@@ -49,10 +51,14 @@ class LabelStep:
         kept: What is refreshed now and then: ``shortlist`` (N, K), or ``labels`` (L, D).
         negatives: Labels that a positive competed with in the last batch.
         tokens: Tokens encoded so far.
+
+    Raises:
+        RecipeError: The loss asks for more labels than there are, or cannot take the relevance that the data has.
     """
 
     def __init__(self, encoder: Encoder, examples: PointExamples, sampler: Sampler, recipe: Recipe) -> None:
         assert recipe.label_space is not None
+        _check(examples, recipe.label_space)
         self.encoder, self.examples, self.sampler, self.recipe = encoder, examples, sampler, recipe
         self.settings = recipe.label_space
         self.trained: nn.Module = encoder.stack
@@ -141,6 +147,7 @@ class LabelStep:
     def _loss(self, points: Tensor, labels: Tensor, batch: PointBatch, first: int) -> Tensor:
         """The loss of the whole batch, the same in all processes."""
         settings = self.settings
+        _check_k(settings, len(batch.candidates) - int(torch.bincount(batch.excluded.rows, minlength=1).max()))
         positives, excluded = (_on(pairs, points.device) for pairs in (batch.positives, batch.excluded))
         return label_space_loss(
             points,
@@ -152,6 +159,26 @@ class LabelStep:
             k=settings.k,
             alpha=settings.alpha,
             reduce=parallel.reduce if parallel.world() > 1 else None,
+        )
+
+
+def _check(examples: PointExamples, settings: LabelSpace) -> None:
+    """See that the loss fits the data."""
+    _check_k(settings, len(examples.usable))
+    highest = float(examples.targets.max())
+    if "bce" in settings.terms and highest > 1:
+        raise RecipeError(
+            f"label_space.loss bce takes a relevance as a target, at most 1, and the data has one of {highest:g}; "
+            "divide by it, or choose decoupled."
+        )
+
+
+def _check_k(settings: LabelSpace, labels: int) -> None:
+    """See that a point has more labels to choose from than the soft top k takes."""
+    if "soft_top_k" in settings.terms and settings.k >= labels:
+        raise RecipeError(
+            f"label_space.k is {settings.k}, but a point has only {labels} labels to choose from; lower k, or choose "
+            "another loss."
         )
 
 

@@ -273,6 +273,20 @@ def test_wrong_settings_are_one_sentence(overrides, sentence):
         load_recipe("dexml-cpu", overrides)
 
 
+def test_a_loss_that_does_not_fit_the_data_is_one_sentence():
+    with pytest.raises(RecipeError, match=r"label_space\.k is 20, but a point has only 20 labels to choose from"):
+        step_of(encoder_of(), **WHOLE, loss="soft_top_k", k=20)
+    step = step_of(encoder_of(), candidates="batch", refresh=None, top=0.5, k=19, size=2)
+    with pytest.raises(RecipeError, match=r"label_space\.k is 19, but a point has only \d+ labels to choose from"):
+        gradients(step)
+    points = tiny.points()
+    points.train.targets.data[:] = 5
+    recipe = load_recipe("dexml-cpu", {"label_space.loss": "bce"})
+    prepared = prepare_points(points, encoder_of(), recipe, Reporter())
+    with pytest.raises(RecipeError, match=r"bce takes a relevance as a target, at most 1, and the data has one of 5"):
+        LabelStep(encoder_of(), prepared.examples, Sampler(prepared.sources, SIZE, 0), recipe)
+
+
 def test_other_recipes_and_other_data_do_not_fit(tmp_path):
     with pytest.raises(RecipeError, match=r"p@1 is measured on points with labels"):
         load_recipe("contriever-cpu", {"metric": "p@1"})
