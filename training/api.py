@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from retriever.data.xmc import load_xmc
 from retriever.data.xmc_points import XmcDataset
 from retriever.encoder import Encoder
 from retriever.encoder.device import check_device
-from retriever.errors import RecipeError
+from retriever.errors import DataError, RecipeError
 from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.adapt import adapt
@@ -37,7 +37,7 @@ from retriever.training.prepare import Prepared, join, prepare, prepare_labelled
 from retriever.training.prepare_points import prepare_points, texts_of
 from retriever.training.ranking import ask_teachers
 from retriever.training.recipe import PretrainedTransformer, Recipe, SmallTransformer, StaticEncoder
-from retriever.training.recipebook import load_recipe
+from retriever.training.recipebook import load_recipe, refuse_settings
 from retriever.training.run_folder import check_output, claimed, publish
 from retriever.training.sentence_selection import load_dev
 from retriever.training.trainer import LOG, Trainer
@@ -71,7 +71,8 @@ def train(
         device: Such as ``cpu`` or ``cuda:0``; the best there is, if omitted.
         processes: For tokenising; all cores if omitted.
         reporter: Hears of progress.
-        settings: Recipe keys to change, by path or unique last part: ``steps=500``, ``**{"optimizer.lr": 1e-3}``.
+        settings: Keys to change of a recipe given by name or file, by path or unique last part: ``steps=500``,
+            ``**{"optimizer.lr": 1e-3}``.
 
     Returns:
         The trained encoder, also saved in ``output``.
@@ -87,6 +88,7 @@ def train(
     check_device(device)
     parallel.meet(device)
     reporter = (reporter or Reporter()) if parallel.rank() == 0 else Reporter()
+    refuse_settings(recipe, settings)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(output)
     if chosen.selection.sts is not None:
@@ -94,7 +96,7 @@ def train(
     with parallel.main_first():
         if parallel.rank() == 0:
             check_output(folder, chosen, resume, overwrite)
-    given = open_data(chosen, [data] if isinstance(data, (Corpus, Labelled, XmcDataset, str, Path)) else data)
+    given = open_data(chosen, data if isinstance(data, Iterable) and not isinstance(data, (Corpus, str)) else [data])
     corpus = _texts(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
     with ExitStack() as run:
@@ -179,13 +181,20 @@ def preview(settings: Recipe, data: Sequence[Data], count: int, reporter: Report
     return render(draw_examples(prepared.examples.store, rows, settings.views, tokenizer, count, settings.seed))
 
 
-def open_data(settings: Recipe, data: Sequence[Data]) -> Given:
+def open_data(settings: Recipe, data: Iterable[Data]) -> Given:
     """What a recipe trains on: corpora, labelled queries, or points and their labels.
 
     Raises:
         RecipeError: The recipe trains on the other kind.
-        DataError: The data cannot be read.
+        DataError: The data cannot be read, or is none.
     """
+    data = list(data)
+    unknown = [type(part).__name__ for part in data if not isinstance(part, (Corpus, Labelled, XmcDataset, str, Path))]
+    if unknown or not data:
+        raise DataError(
+            f"The data to train on are {unknown[0] if unknown else 'none'}: give paths, or what open_corpus, "
+            "Corpus.of, open_labelled or load_xmc gives."
+        )
     if settings.label_space is not None:
         if len(data) == 1 and isinstance(data[0], (XmcDataset, str, Path)):
             return data[0] if isinstance(data[0], XmcDataset) else load_xmc(data[0])

@@ -38,7 +38,7 @@ from retriever.files import write_atomically
 from retriever.reporting import Reporter
 from retriever.training.api import train
 from retriever.training.recipe import Recipe
-from retriever.training.recipebook import load_recipe
+from retriever.training.recipebook import load_recipe, refuse_settings
 from retriever.training.run_folder import CURVE, RECIPE
 from retriever.training.sampler import ORDER, generator
 from retriever.training.selection import Metrics, metrics, ranks
@@ -121,6 +121,7 @@ def boost(
     """
     folder, reporter = Path(output), reporter or Reporter()
     _check(weight, folder, overwrite)
+    refuse_settings(recipe, settings)
     chosen = recipe if isinstance(recipe, Recipe) else resolve_recipe(recipe, static, settings)
     pretrained = model if isinstance(model, Encoder) else Encoder.load(model, device)
     corpus = data if isinstance(data, Corpus) else open_corpus(data)

@@ -47,6 +47,19 @@ def source(name_or_path: str | Path) -> Path:
     )
 
 
+def read(name_or_path: str | Path) -> str:
+    """The YAML of a recipe, comments and all.
+
+    Raises:
+        RecipeError: There is no such recipe, or it cannot be read.
+    """
+    path = source(name_or_path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
     """Read, override and validate a recipe.
 
@@ -57,14 +70,13 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] | Mapping[str
     Raises:
         RecipeError: No such recipe, no such key, or a value that cannot be.
     """
-    path = source(name_or_path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {' '.join(str(error).split())}") from error
+        values = yaml.safe_load(read(name_or_path))
+    except yaml.YAMLError as error:
+        raise _unreadable(name_or_path, error) from error
     if not isinstance(values, dict):
         raise RecipeError(
-            f"The recipe {path} is no mapping of keys; `retriever recipes show contriever-cpu` shows one."
+            f"The recipe {name_or_path} is no mapping of keys; `retriever recipes show contriever-cpu` shows one."
         )
     pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
     for key, value in pairs:
@@ -72,9 +84,25 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] | Mapping[str
     return _validate(values, str(name_or_path))
 
 
+def refuse_settings(recipe: Recipe | str | Path, settings: Mapping[str, Any]) -> None:
+    """See that nothing is to be changed in a recipe that is resolved already.
+
+    Raises:
+        RecipeError: Something is.
+    """
+    if isinstance(recipe, Recipe) and settings:
+        raise RecipeError(
+            f"A resolved recipe takes no settings, and {', '.join(settings)} would be lost: give them to load_recipe."
+        )
+
+
 def to_yaml(recipe: Recipe) -> str:
     """The whole recipe, defaults included, as YAML that :func:`load_recipe` reads back."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _unreadable(recipe: str | Path, error: Exception) -> RecipeError:
+    return RecipeError(f"The recipe {recipe} cannot be read: {' '.join(str(error).split())}")
 
 
 def _parse(override: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from retriever.data.beir import BeirDataset
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.encoder import Encoder
@@ -220,6 +221,36 @@ def test_a_corpus_too_small_is_refused_and_leaves_no_model(tmp_path, texts, mess
     with pytest.raises(DataError, match=message):
         train("contriever-cpu", Corpus.of(documents, name="small"), tmp_path / "m", steps=2)
     assert not (tmp_path / "m" / "modules.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "The data to train on are none: give paths"),
+        (None, "The data to train on are NoneType: give paths"),
+        ([tiny.corpus(), {"text": "a"}], "The data to train on are dict: give paths"),
+        (
+            [Document("a", "", "a b c"), Document("b", "", "d e f")],
+            "are Document: give paths, or what open_corpus, Corp",
+        ),
+        (BeirDataset("b", "test", tiny.corpus(), {}, {}), "The data to train on are BeirDataset"),
+    ],
+)
+def test_data_of_another_kind_is_refused(tmp_path, data, message):
+    for recipe in ("contriever-cpu", "finetune", "dexml-cpu"):
+        with pytest.raises(DataError, match=message):
+            train(recipe, data, tmp_path / "m", device="cpu")
+    assert not (tmp_path / "m").exists()
+
+
+def test_corpora_may_come_one_by_one(tmp_path):
+    settings = {"steps": 1, "queries": 0, "dimension": 8}
+    assert train("contriever-cpu", (corpus for corpus in [tiny.corpus()]), tmp_path / "m", device="cpu", **settings)
+
+
+def test_settings_beside_a_resolved_recipe_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="A resolved recipe takes no settings, and steps would be lost"):
+        train(load_recipe("contriever-cpu"), tiny.corpus(), tmp_path / "m", device="cpu", steps=3)
 
 
 def test_short_and_empty_documents_are_counted_and_left_out(tmp_path):

@@ -326,6 +326,11 @@ def test_an_unknown_recipe_or_key(pretrained, corpus, tmp_path):
     assert "no key stepz" in sentence(lambda: boost(pretrained, corpus, output, stepz=3), RecipeError)
 
 
+def test_settings_beside_a_resolved_recipe_are_refused(pretrained, corpus, tmp_path):
+    with pytest.raises(RecipeError, match="A resolved recipe takes no settings, and steps would be lost"):
+        boost(pretrained, corpus, tmp_path / "m", recipe=load_recipe("contriever-cpu"), steps=3)
+
+
 def test_a_model_that_is_there_is_kept_without_overwrite(boosted, pretrained, corpus):
     before = Encoder.load(boosted[1]).fingerprint
     message = sentence(lambda: boost(pretrained, corpus, boosted[1], **OPTIONS, **FAST), OutputError)
