@@ -30,9 +30,9 @@ def ls(json: options.Json = False) -> None:
 @app.command("show")
 def show(recipe: Name) -> None:
     """Print a recipe with its comments."""
-    from retriever.training.recipebook import source
+    from retriever.training.recipebook import read
 
-    typer.echo(source(recipe).read_text(encoding="utf-8"), nl=False)
+    typer.echo(read(recipe), nl=False)
 
 
 @app.command("copy")

@@ -196,6 +196,10 @@ def test_recipes(tmp_path):
     call("recipes", "copy", "contriever-cpu", tmp_path / "mine.yaml")
     assert "temperature: 0.05" in call("recipes", "validate", tmp_path / "mine.yaml")[0]
     assert "exists already" in call("recipes", "copy", "contriever-cpu", tmp_path / "mine.yaml", code=2)[1]
+    (tmp_path / "latin.yaml").write_bytes(b"description: caf\xe9\n")
+    for command in ("show", "validate"):
+        error = call("recipes", command, tmp_path / "latin.yaml", code=2)[1]
+        assert error.startswith(f"Error: The recipe {tmp_path / 'latin.yaml'} cannot be read: 'utf-8' codec")
 
 
 def test_env_and_version():
