@@ -20,6 +20,7 @@ from retriever.data.sources import find_jsonl
 from retriever.errors import DataError, OutputError
 from retriever.files import replacing
 
+HIGHEST = 1_000_000  # of a score: trec_eval holds some bytes for each grade up to the highest
 HEADER = "query-id\tcorpus-id\tscore"
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 
@@ -69,7 +70,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     """Read ``query-id corpus-id score`` lines, separated by tabs, with or without a header.
 
     Raises:
-        DataError: A line is mangled or contradicts an earlier one, or there is no judgment.
+        DataError: A line is mangled or contradicts an earlier one, a score is far too high, or there is no judgment.
     """
     qrels: dict[str, dict[str, int]] = {}
     for number, line in read_lines(path, _raise):
@@ -84,6 +85,8 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
                 f"{path}:{number} is no judgment: a line is a query id, a document id and a whole-number score, "
                 "separated by tabs."
             )
+        if abs(score) > HIGHEST:
+            raise DataError(f"{path}:{number} has the score {score}: scores are small whole numbers, such as 0 to 3.")
         judged = qrels.setdefault(columns[0], {})
         if judged.setdefault(columns[1], score) != score:
             raise DataError(

@@ -133,6 +133,13 @@ def test_mangled_judgments_are_named(content, line, tmp_path):
         read_qrels(tmp_path / "test.tsv")
 
 
+@pytest.mark.parametrize("score", [10**19, -(10**19), 2_000_000_000])
+def test_a_score_that_would_fill_the_memory_is_refused(score, tmp_path):
+    (tmp_path / "test.tsv").write_text(f"q\td\t{score}\n")
+    with pytest.raises(DataError, match=rf"test\.tsv:1 has the score {score}: scores are small whole numbers"):
+        read_qrels(tmp_path / "test.tsv")
+
+
 def test_judgments_that_contradict_each_other(tmp_path):
     path = tmp_path / "test.tsv"
     path.write_text("q\td\t1\nq\td\t1\n")
