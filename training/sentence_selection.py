@@ -24,7 +24,7 @@ from retriever.data.ragged import Ragged
 from retriever.data.sts import StsSet, load_sts
 from retriever.data.tokens import TokenStore
 from retriever.encoder import Encoder
-from retriever.encoder.pairs import compare, encode_sets, spearman
+from retriever.encoder.pairs import compare, encode_sets, flat, spearman
 from retriever.errors import DataError, RecipeError
 from retriever.training.diagnostics import alignment, uniformity
 from retriever.training.forward import SIDE, Forward, default_budget
@@ -86,7 +86,7 @@ def load_dev(source: str) -> StsDev:
     """STS-B dev of a folder, or the dev file of another language.
 
     Raises:
-        RecipeError: There is none, or it is mangled.
+        RecipeError: There is none, it is mangled, or all its gold scores are equal.
     """
     try:
         found = load_sts(source, split="dev", only=[] if Path(source).expanduser().is_file() else ["STSB"])
@@ -95,6 +95,10 @@ def load_dev(source: str) -> StsDev:
     if found[0].split != "dev":
         raise RecipeError(
             f"selection.sts is {source}, the {found[0].split} split; steps are chosen by the dev split, so give that."
+        )
+    if flat(found[0].gold):
+        raise RecipeError(
+            f"selection.sts: all pairs of {source} have the same gold score, by which no step is best; give others."
         )
     return StsDev(found[0], np.empty(0, np.int64))
 

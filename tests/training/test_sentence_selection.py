@@ -126,6 +126,13 @@ def test_a_folder_without_the_pairs_is_refused_before_anything_is_written(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_pairs_of_one_gold_score_choose_no_step_and_are_refused(tmp_path):
+    rows = [f"{one},{other},3" for one, other, _ in sts_folders.pairs(6)]
+    (tmp_path / "stsb-de-dev.csv").write_text("\n".join(rows))
+    with pytest.raises(RecipeError, match=r"selection\.sts: all pairs of .* have the same gold score"):
+        load_dev(str(tmp_path / "stsb-de-dev.csv"))
+
+
 def test_alignment_and_uniformity_equal_plain_loops():
     encoder, store, rows = untrained()
     held = hold_out_views(rows, store, encoder, small(**ALIGNED))
