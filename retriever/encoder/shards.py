@@ -129,8 +129,8 @@ class Part:
             OutputError: The output is there already or something else is, another process has the shard, or what was
                 begun is made of something else.
         """
-        part = cls(output, shard, record)
         _check_output(output, overwrite)
+        part = cls(output, shard, record)
         if not overwrite:
             for begun in part._begun():
                 record.check(begun, read_record(begun / SHARD_RECORD))
@@ -328,12 +328,14 @@ def _lines(path: Path) -> int:
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something else, or vectors that are not to be replaced."""
+    """Refuse a folder that holds something else, or vectors that are not to be replaced, or that has no name."""
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.is_file() or held - {VECTORS, IDS, RECORD}:
         raise OutputError(f"{folder} holds something else than vectors; choose another folder.")
     if held and not overwrite:
         raise OutputError(f"{folder} already holds vectors; choose another folder, or pass --overwrite.")
+    if not folder.name:
+        raise OutputError(f"The output {folder} has no name to put others beside it: name a folder, such as vectors.")
 
 
 def _interleave(parts: list[Path], record: VectorsRecord, path: Path) -> None:

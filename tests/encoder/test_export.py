@@ -103,6 +103,15 @@ def test_vectors_are_replaced_only_on_demand(tmp_path):
         export_vectors(encoder, corpus(), tmp_path / "v" / "notes.txt")
 
 
+def test_the_folder_one_is_in_is_no_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=r"The output \. has no name to put others beside it: name a folder"):
+        export_vectors(encoders.static(), corpus(), ".")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds something else than vectors"):
+        export_vectors(encoders.static(), corpus(), ".", overwrite=True)
+
+
 @pytest.mark.parametrize("encoder", [encoders.static(), encoders.small()], ids=["static", "small"])
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_shards_in_any_order_give_the_bytes_of_one_process(tmp_path, few, encoder, order):
