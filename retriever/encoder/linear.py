@@ -196,7 +196,8 @@ def weigh_words(encoder: Encoder, texts: Sequence[str], a: float = SIF_A) -> Non
     weights = torch.from_numpy(a / (a + counts / max(counts.sum(), 1))).float()
     with torch.no_grad():
         if isinstance(first, TermEmbedding):
-            first.weights.copy_(weights)
+            first.weights.fill_(1.0)  # of tokens of labels, which no text has
+            first.weights[: len(weights)] = weights.to(first.weights.device)
         else:
             first.embedding.weight.mul_(weights[: len(first.embedding.weight), None])
     encoder.path = None

@@ -128,6 +128,17 @@ def test_sif_is_the_mean_of_word_vectors_weighed_by_rarity(plain):
     np.testing.assert_allclose(given.encode(TEXTS, dtype="float32"), np.stack(expected), atol=1e-4)
 
 
+def test_sif_of_an_encoder_with_tokens_of_labels():
+    encoder, extended = encoders.static(), encoders.static()
+    first = add_tokens(extended, 2)
+    with torch.no_grad():
+        extended.stack[0].weights[first:] = 7
+    for each in (encoder, extended):
+        weigh_words(each, TEXTS)
+    np.testing.assert_array_equal(extended.encode(TEXTS), encoder.encode(TEXTS))
+    assert extended.stack[0].weights[first:].tolist() == [1.0, 1.0]
+
+
 def test_sif_removes_the_common_component_too():
     weighed = encoders.static()
     weigh_words(weighed, TEXTS)
