@@ -31,7 +31,7 @@ class TransformerCollator:
         transformer: The loaded sentence-transformers module.
 
     Raises:
-        ModelError: The model's tokenizer has no fast implementation, or is missing.
+        ModelError: The model's tokenizer has no fast implementation, or is missing; or no token of a text fits.
     """
 
     def __init__(self, transformer: Transformer) -> None:
@@ -49,6 +49,10 @@ class TransformerCollator:
         self.frame = len(self.prefix) + len(self.suffix)  # special tokens around a text
         limit = min(transformer.max_seq_length or tokenizer.model_max_length, tokenizer.model_max_length)
         self.limit = int(limit) - self.frame  # tokens of text that fit
+        if self.limit < 1:
+            raise ModelError(
+                f"The model is to read {limit} tokens, of which {self.frame} are special ones; raise max_length."
+            )
 
     def collate(self, tokens: Ragged) -> dict[str, Tensor]:
         """Frame with special tokens and pad to the longest row.

@@ -130,6 +130,13 @@ def test_max_length_beyond_the_positions():
         Encoder.load(MINILM, max_length=600)
 
 
+def test_max_length_without_room_for_a_text():
+    for length in (-5, 2):
+        with pytest.raises(ModelError, match=f"is to read {length} tokens, of which 2 are special ones; raise max_len"):
+            Encoder.load(MINILM, max_length=length)
+    assert Encoder.load(MINILM, max_length=3).limit == 1
+
+
 def test_dropout_is_on_in_training_only():
     encoder = small(dropout=0.5)
     features = encoder.features(encoder.text_tokenizer.encode(["dog"]))
