@@ -24,11 +24,11 @@ from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordToken
 from retriever.encoder.fingerprint import fingerprint
 from retriever.encoder.folder import limit_length, load_stack, load_transformer, save_stack
 from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
-from retriever.encoder.loop import Report, embed, encode
+from retriever.encoder.loop import Report, check_input, embed, encode
 from retriever.encoder.normalised import normalise_input
 from retriever.encoder.own_tokens import OwnTokens
 from retriever.encoder.query_map import add_query_map, has_query_map
-from retriever.encoder.static import Frequency, TermEmbedding, idf
+from retriever.encoder.static import Frequency, TermEmbedding, collate_mean, idf
 from retriever.encoder.template import template_modules
 from retriever.encoder.transformer import PoolingName, TransformerCollator, pooling_modules, small_transformer
 from retriever.errors import ModelError
@@ -74,7 +74,7 @@ class Encoder:
         elif isinstance(first, TermEmbedding):
             self.text_tokenizer, self.collate = first.text_tokenizer, first.collate
         elif isinstance(first, StaticEmbedding):
-            self.text_tokenizer, self.collate = SubwordTokenizer(first.tokenizer), _collate_mean
+            self.text_tokenizer, self.collate = SubwordTokenizer(first.tokenizer), collate_mean
         elif isinstance(first, Transformer):
             collator = TransformerCollator(first)
             self.text_tokenizer, self.collate = collator.text_tokenizer, collator.collate
@@ -327,7 +327,12 @@ class Encoder:
 
         Returns:
             Vectors (N, D), float32, in the order of the texts; :attr:`report` then tells how many were truncated.
+
+        Raises:
+            DataError: The texts are one, or one of them is no text.
+            ModelError: The kind or the dtype is unknown.
         """
+        check_input(texts, kind)
         run = encode_parts if self.parts else encode
         vectors, self.report = run(self, texts, kind, batch_tokens, dtype, progress)
         self.truncated += self.report.truncated
@@ -388,11 +393,3 @@ class Encoder:
         plain = self._assemble([module], normalise=isinstance(self.stack[-1], Normalize))
         plain.prompts = self.prompts
         return plain
-
-
-def _collate_mean(tokens: Ragged) -> dict[str, Tensor]:
-    """Features of sentence-transformers' ``StaticEmbedding``."""
-    return {
-        "input_ids": torch.from_numpy(tokens.ids.astype(np.int64)),
-        "offsets": torch.from_numpy(tokens.offsets[:-1]),
-    }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from retriever.data.ragged import Ragged
-from retriever.errors import ModelError
+from retriever.errors import DataError, ModelError, refuse_text
 
 if TYPE_CHECKING:
     from retriever.encoder.encoder import Encoder, Kind
@@ -42,6 +42,18 @@ class Report:
     truncated: int
 
 
+def check_input(texts: object, kind: str) -> None:
+    """See that texts are several, and that their kind is known.
+
+    Raises:
+        DataError: They are one text, whose letters would be encoded.
+        ModelError: The kind is unknown: no prompt would be put before them.
+    """
+    refuse_text("texts", texts)
+    if kind not in ("query", "document"):
+        raise ModelError(f"kind is {kind!r}; choose query or document.")
+
+
 def encode(
     encoder: Encoder,
     texts: Sequence[str],
@@ -56,7 +68,11 @@ def encode(
     kept = truncated = 0
     for start in range(0, len(texts), CHUNK):
         chunk = texts[start : start + CHUNK]
-        tokens = encoder.text_tokenizer.encode([prompt + text for text in chunk] if prompt else chunk)
+        try:
+            tokens = encoder.text_tokenizer.encode([prompt + text for text in chunk] if prompt else chunk)
+        except (TypeError, AttributeError):
+            _refuse_mangled(chunk, start)
+            raise
         if encoder.limit is not None:
             truncated += int((tokens.lengths > encoder.limit).sum())
             tokens = tokens.cut(encoder.limit)
@@ -93,6 +109,19 @@ def embed(
         if was_training:
             encoder.stack.train()
     return vectors
+
+
+def _refuse_mangled(texts: Sequence[object], first: int) -> None:
+    """Name the first of the texts, numbered from ``first`` on, that is none; a tokenizer met one.
+
+    Raises:
+        DataError: There is one.
+    """
+    for number, text in enumerate(texts, first):
+        if not isinstance(text, str):
+            raise DataError(f"Text {number}, counted from 0, is no string but {type(text).__name__}: give strings.")
+        if text.encode(errors="ignore") != text.encode(errors="surrogatepass"):
+            raise DataError(f"Text {number}, counted from 0, has half a surrogate pair in it: mend it.")
 
 
 def packs(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:

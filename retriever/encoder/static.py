@@ -174,3 +174,11 @@ def idf(tokenizer: WordTokenizer, power: float) -> NDArray[np.float32]:
     """Token weights ``(log(N / n_t) + 1)^power`` from the tokenizer's own document counts, (V,)."""
     counts = np.maximum(tokenizer.counts, 1)
     return np.asarray((np.log(tokenizer.documents / counts) + 1) ** power, np.float32)
+
+
+def collate_mean(tokens: Ragged) -> dict[str, Tensor]:
+    """Features of sentence-transformers' ``StaticEmbedding``."""
+    return {
+        "input_ids": torch.from_numpy(tokens.ids.astype(np.int64)),
+        "offsets": torch.from_numpy(tokens.offsets[:-1]),
+    }

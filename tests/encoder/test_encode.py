@@ -13,7 +13,7 @@ from retriever.data.ragged import Ragged
 from retriever.encoder import Encoder
 from retriever.encoder import loop as encode_loop
 from retriever.encoder.loop import has_bfloat16, packs
-from retriever.errors import ModelError
+from retriever.errors import DataError, ModelError
 
 FAMILIES = {"static": static, "plain": lambda: static().plain(), **{p: lambda p=p: small(pooling=p) for p in POOLINGS}}
 LONG = "retriever documents " * 5_000
@@ -231,6 +231,30 @@ def test_encode_leaves_no_gradient_and_call_does():
         assert "sentence_embedding" not in features
         encoder.encode(["dog"])
         assert all(p.grad is None for p in encoder.stack.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_text_is_not_taken_for_its_letters(family):
+    with pytest.raises(DataError, match="The texts are the text 'hello': give a list of texts"):
+        FAMILIES[family]().encode("hello")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_unknown_kind_is_refused(family):
+    with pytest.raises(ModelError, match="kind is 'passage'; choose query or document"):
+        FAMILIES[family]().encode(["hello"], "passage")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("mangled", "what"), [(None, "NoneType"), (3, "int"), (b"a", "bytes")])
+def test_what_is_no_text_is_named(family, mangled, what):
+    with pytest.raises(DataError, match=f"Text 1, counted from 0, is no string but {what}: give strings"):
+        FAMILIES[family]().encode(["hello", mangled])
+
+
+def test_half_a_surrogate_pair_is_named_by_a_tokenizer_that_cannot_read_it():
+    with pytest.raises(DataError, match="Text 1, counted from 0, has half a surrogate pair in it: mend it"):
+        small().encode(["hello", "caf\udce9"])
 
 
 def test_unknown_dtype():
