@@ -141,8 +141,7 @@ def predict(
     reporter = RichReporter(quiet)
     dataset = _remembered(labels, titles_only) if memory else None
     known = load_labels(labels, titles_only=titles_only) if dataset is None else dataset.labels
-    if texts == ["-"]:
-        texts = [line for line in typer.get_text_stream("stdin").read().splitlines() if line.strip()]
+    texts = _read(texts)
     encoder = Encoder.load(model, device)
     with reporter.stage("encode") as advance:
         index = LabelIndex.build(encoder, known, dtype=dtype, progress=advance)
@@ -162,6 +161,23 @@ def predict(
             console.print(f"  {tag.score:7.3f}  {tag.label}{about}", markup=False, highlight=False)
         if not tags:
             console.print("           no label")
+
+
+def _read(texts: list[str]) -> list[str]:
+    """The texts given, or those on standard input, one a line.
+
+    Raises:
+        DataError: One of them is not UTF-8.
+    """
+    if texts == ["-"]:
+        lines = typer.get_text_stream("stdin", encoding="utf-8", errors="surrogateescape").read().split("\n")
+        texts = [line.removesuffix("\r") for line in lines if line.strip()]
+    for number, text in enumerate(texts, 1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"Text {number} is not UTF-8: convert it, for example with `iconv -t utf-8`.") from error
+    return texts
 
 
 def _remembered(data: Path, titles_only: bool) -> XmcDataset:

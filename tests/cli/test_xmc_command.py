@@ -97,6 +97,19 @@ def test_texts_come_from_standard_input(folder):
     assert json.loads(call("predict", model, labels, "-", "--json", stdin="")[0]) == {"predictions": []}
 
 
+def test_a_text_ends_at_a_line_feed_only(folder):
+    model, labels = folder / "model", folder / "named" / "labels.jsonl"
+    out, _ = call("predict", model, labels, "-", "--json", stdin="lazy\u2028dog\x85\r\nfox")
+    assert [entry["text"] for entry in json.loads(out)["predictions"]] == ["lazy\u2028dog\x85", "fox"]
+
+
+def test_texts_that_are_not_utf8_are_sentences(folder):
+    model, labels = folder / "model", folder / "named" / "labels.jsonl"
+    for texts, stdin in ((["fox", "caf\udce9"], None), (["-"], b"fox\ncaf\xe9\n")):
+        _, err = call("predict", model, labels, *texts, "-q", code=2, stdin=stdin)
+        assert err == "Error: Text 2 is not UTF-8: convert it, for example with `iconv -t utf-8`.\n"
+
+
 def test_mistakes_are_sentences(folder, tmp_path):
     xmc_folders.write_raw(tmp_path / "bad", end="")
     (tmp_path / "bad" / "tst.json").write_text('{"title": "x", "target_ind": [9]}')
