@@ -107,12 +107,12 @@ def read_json(path: Path, reject: Reject) -> Iterator[Record]:
     Raises:
         DataError: A list is mangled: then nothing of it can be told apart.
     """
-    text = "".join(line for _, line in read_lines(path, reject))
-    if not text.lstrip().startswith("["):
+    begun = (line.lstrip() for _, line in read_lines(path, lambda _: None) if line.strip())
+    if not next(begun, "").startswith("["):
         yield from read_jsonl(path, reject)
         return
     try:
-        records = json.loads(text)
+        records = json.loads("".join(line for _, line in read_lines(path, reject)))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({reason(error)}): mend the file or write it again.") from error
     for number, record in enumerate(records, 1):
