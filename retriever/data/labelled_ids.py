@@ -42,16 +42,17 @@ def judged_by_qrels(dataset: BeirDataset, path: Path, find: Find, reject: Reject
         find: Finds the documents.
         reject: Takes the errors of judgments on queries or documents that there are not.
     """
+    place = _Places(path)
     for query, judged in dataset.qrels.items():
         if not dataset.queries.get(query, "").strip():
             document = next(iter(judged))
-            reject(_unknown(_place(path, query, document), "query", query, "queries.jsonl", query in dataset.queries))
+            reject(_unknown(place(query, document), "query", query, "queries.jsonl", query in dataset.queries))
             continue
         rows: tuple[list[int], list[int]] = ([], [])
         for document, grade in judged.items():
             row = find(document)
             if row is None:
-                reject(_unknown(_place(path, query, document), "document", document, "corpus"))
+                reject(_unknown(place(query, document), "document", document, "corpus"))
             else:
                 rows[grade <= 0].append(row)
         yield Judged(str(path), query, dataset.queries[query], *rows)
@@ -88,10 +89,19 @@ def judged_by_triples(
             yield Judged(place, query, queries[query], [rows[0]], [rows[1]])
 
 
-def _place(path: Path, *cells: str) -> str:
-    """The line of a judgment file that starts with the cells."""
-    start = "\t".join(cells) + "\t"
-    return next((f"{path}:{number}" for number, line in read_lines(path, lambda _: None) if line.startswith(start)), "")
+class _Places:
+    """Where each judgment of a file stands; the file is read at the first question."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.numbers: dict[tuple[str, ...], int] = {}
+
+    def __call__(self, query: str, document: str) -> str:
+        """The line of a judgment."""
+        if not self.numbers:
+            for number, line in read_lines(self.path, lambda _: None):
+                self.numbers.setdefault(tuple(line.split("\t")[:2]), number)
+        return f"{self.path}:{self.numbers[query, document]}"
 
 
 def _unknown(place: str, what: str, id_: str, where: str, is_empty: bool = False) -> DataError:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_data import SHARED, needs_shared
 
+from retriever.data import labelled_ids
 from retriever.data.beir import write_beir
 from retriever.data.document import Document
 from retriever.data.labelled import LabelledReport, keyed_fraction, open_labelled
@@ -233,6 +234,20 @@ def test_judgments_of_what_is_not_there(tmp_path):
     (folder / "qrels" / "train.tsv").write_text("\n".join([lines[0], *lines[4:]]))
     with pytest.raises(DataError, match=r"train\.tsv:2 names the query 'void', which has no text in the queries"):
         open_labelled(folder)
+
+
+def test_unknown_documents_cost_one_reading_of_the_judgments(beir, monkeypatch):
+    path, read = beir / "qrels" / "train.tsv", labelled_ids.read_lines
+    path.write_text(path.read_text() + "".join(f"q1\tnone{number}\t1\n" for number in range(50)))
+    times = []
+    monkeypatch.setattr(labelled_ids, "read_lines", lambda *arguments: times.append(1) or read(*arguments))
+    assert open_labelled(beir, skip_bad_lines=True).report.bad_lines == 50 and len(times) == 1
+
+
+def test_a_line_that_is_not_utf8_counts_once(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b'{"query": "a", "positive": "b"}\n{"query": "\xff", "positive": "c"}\n')
+    assert open_labelled(path, skip_bad_lines=True).report.bad_lines == 1
 
 
 @pytest.mark.parametrize(
