@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -107,9 +107,13 @@ def evaluate_sts(
         Scores, intervals and counts of every set.
 
     Raises:
-        DataError: There is no set, two have the same name, or all gold scores of one are equal.
+        DataError: There is no set, two have the same name, all gold scores of one are equal, or an argument is none of
+            those it can be.
         ModelError: The model gives all pairs of a set the same similarity, so that they have no order.
     """
+    for name, value, kinds in (("aggregate", aggregate, Aggregate), ("similarity", similarity, PairSimilarity)):
+        if value not in get_args(kinds):
+            raise DataError(f"There is no {name} {value!r}: choose from {', '.join(get_args(kinds))}.")
     sets = load_sts(sets) if isinstance(sets, (str, Path)) else list(sets)
     names = [one.name for one in sets]
     if not sets or len(set(names)) < len(names):

@@ -236,3 +236,15 @@ def test_minilm_reproduces_the_published_scores(minilm):
     assert found.pairs["SICKR"] == 9_927
     for name, (low, high) in found.intervals.items():
         assert low < found.metrics[name] < high < low + 0.1
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"aggregate": "median"}, "There is no aggregate 'median': choose from all, mean, wmean"),
+        ({"similarity": "manhattan"}, "There is no similarity 'manhattan': choose from cosine, dot, euclidean"),
+    ],
+)
+def test_an_unknown_protocol_is_refused(encoder, folder, asked, message):
+    with pytest.raises(DataError, match=message):
+        evaluate_sts(encoder, folder, resamples=0, **asked)
