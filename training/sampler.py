@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -49,6 +49,7 @@ class Sampler:
     seed: int
     shares: Sequence[float] | None = None
     single: bool = False
+    _orders: dict[int, tuple[int, Ids]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         least = min(map(len, self.sources))
@@ -73,7 +74,7 @@ class Sampler:
         """A stretch of an epoch's permutation."""
         rows = self.sources[source]
         epoch, place = divmod(number, len(rows) // self.size)
-        return rows[_order(len(rows), self.seed, source, epoch)[place * self.size :][: self.size]]
+        return rows[self._order(source, epoch)[place * self.size :][: self.size]]
 
     def _pick(self, source: int, numbers: Ids) -> Ids:
         """Examples by their number in the endless sequence of a source's permutations."""
@@ -82,8 +83,15 @@ class Sampler:
         picks = np.empty(len(numbers), np.int64)
         for epoch in np.unique(epochs):
             now = epochs == epoch
-            picks[now] = rows[_order(len(rows), self.seed, source, int(epoch))[places[now]]]
+            picks[now] = rows[self._order(source, int(epoch))[places[now]]]
         return picks
+
+    def _order(self, source: int, epoch: int) -> Ids:
+        """The permutation of a source's examples in an epoch; only the last one asked for is kept."""
+        if source not in self._orders or self._orders[source][0] != epoch:
+            count = len(self.sources[source])
+            self._orders[source] = epoch, generator(ORDER, self.seed, source, epoch).permutation(count)
+        return self._orders[source][1]
 
     def _deal(self, slots: Ids, cycle: int) -> tuple[Ids, Ids]:
         """The source of each slot, and how many slots this source had before."""
@@ -91,11 +99,6 @@ class Sampler:
         owner, before, count = _cycle(tuple(shares), cycle, self.seed)
         rounds, places = np.divmod(slots, cycle)
         return owner[places], rounds * count[owner[places]] + before[places]
-
-
-@lru_cache(maxsize=64)
-def _order(count: int, seed: int, source: int, epoch: int) -> Ids:
-    return generator(ORDER, seed, source, epoch).permutation(count)
 
 
 @lru_cache(maxsize=2)

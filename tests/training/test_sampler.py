@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,3 +80,13 @@ def test_streams_of_randomness_are_apart():
         tuple(generator(stream, *keys).random(3)) for stream in (VIEWS, MODEL) for keys in ((0, 1), (1, 0), (0, 2))
     }
     assert len(draws) == 6
+
+
+def test_a_long_run_holds_one_permutation_of_a_source():
+    sampler = Sampler([np.arange(100_000), np.arange(50_000)], 10_000, 0)
+    tracemalloc.start()
+    for step in range(300):  # 20 epochs of each
+        sampler(step)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 5 * 8 * 150_000
