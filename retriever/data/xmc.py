@@ -198,7 +198,8 @@ def _described(
             )
         described = title if titles_only and title else " ".join(filter(None, (title, text)))
         missing = str(row) if role != "name" else described
-        ids.append(checked_id(*((record[known], known) if known else (missing, "text")), place, WAY_OUT))
+        value, field = (record[known], known) if known else (missing, "text")
+        ids.append(checked_id(value, field, place, WAY_OUT))
         texts.append(described or (ids[-1] if role == "name" else ""))
     return ids, texts
 
