@@ -329,7 +329,7 @@ class Encoder:
             Vectors (N, D), float32, in the order of the texts; :attr:`report` then tells how many were truncated.
 
         Raises:
-            DataError: The texts are one, or one of them is no text.
+            DataError: The texts are one, or one of them is no text; or the encoder is broken, and a vector no numbers.
             ModelError: The kind or the dtype is unknown.
         """
         check_input(texts, kind)

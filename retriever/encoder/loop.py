@@ -77,7 +77,8 @@ def encode(
             truncated += int((tokens.lengths > encoder.limit).sum())
             tokens = tokens.cut(encoder.limit)
         kept += int(tokens.offsets[-1])
-        vectors[start : start + len(chunk)] = embed(encoder, tokens, kind, batch_tokens, dtype, progress)
+        found = vectors[start : start + len(chunk)] = embed(encoder, tokens, kind, batch_tokens, dtype, progress)
+        _check_finite(found, start)
     return vectors, Report(len(texts), kept, truncated)
 
 
@@ -109,6 +110,22 @@ def embed(
         if was_training:
             encoder.stack.train()
     return vectors
+
+
+def _check_finite(vectors: NDArray[np.float32], first: int) -> None:
+    """See that vectors (N, D), of texts numbered from ``first`` on, are numbers.
+
+    Raises:
+        DataError: One of them is not.
+    """
+    with np.errstate(all="ignore"):
+        if np.isfinite(vectors.sum()):  # quicker than to look at each number
+            return
+    for number in np.flatnonzero(~np.isfinite(vectors).all(1)):
+        raise DataError(
+            f"The vector of text {first + number}, counted from 0, holds NaN or infinity: the encoder is broken, train "
+            "or load it again."
+        )
 
 
 def _refuse_mangled(texts: Sequence[object], first: int) -> None:

@@ -257,6 +257,24 @@ def test_half_a_surrogate_pair_is_named_by_a_tokenizer_that_cannot_read_it():
         small().encode(["hello", "caf\udce9"])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vectors_that_are_no_numbers_are_refused(family, monkeypatch):
+    monkeypatch.setattr(encode_loop, "CHUNK", 2)
+    encoder = FAMILIES[family]()
+    plain = encoder.encode(["dog", "fox", "far"])
+
+    def spoilt(*arguments):
+        vectors = embed(*arguments)
+        vectors[0, -1] = np.nan if len(vectors) == 1 else vectors[0, -1]
+        return vectors
+
+    embed = encode_loop.embed
+    monkeypatch.setattr(encode_loop, "embed", spoilt)
+    np.testing.assert_array_equal(encoder.encode(["dog", "fox"]), plain[:2])
+    with pytest.raises(DataError, match="The vector of text 2, counted from 0, holds NaN or infinity: the encoder is"):
+        encoder.encode(["dog", "fox", "far"])
+
+
 def test_unknown_dtype():
     with pytest.raises(ModelError, match="dtype is 'int8'; choose auto, float32 or bfloat16"):
         static().encode(["dog"], dtype="int8")
