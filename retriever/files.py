@@ -80,15 +80,21 @@ def replacing(folder: Path) -> Iterator[Path]:
             if not (is_of(error, temporary) or is_of(error, folder)):
                 raise
             reason = error.strerror or str(error)
-        elif (
-            FULL in str(error) or shutil.disk_usage(folder.parent).free < LEAST
-        ):  # torch and safetensors say it their way
-            reason = FULL
-        else:
+        elif not (reason := _refusal(error, folder.parent)):
             raise
         raise OutputError(f"Cannot write {folder} ({reason}): choose a place with room.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refusal(error: Exception, place: Path) -> str:
+    """Why the system let no more be written, if an error that is none of the system's tells of it; else nothing."""
+    told = str(error)  # safetensors puts the system's words into its own, torch has none for a file cut short
+    if found := [os.strerror(code) for code in sorted(OF_WRITING) if os.strerror(code) in told]:
+        return found[0]
+    if shutil.disk_usage(place).free < LEAST:
+        return FULL
+    return "no more could be written" if "inline_container" in told else ""
 
 
 def is_of(error: OSError, place: Path) -> bool:

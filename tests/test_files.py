@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from retriever import files
 from retriever.errors import OutputError
@@ -108,6 +111,26 @@ def test_a_failed_block_keeps_the_old_folder(error, tmp_path, way):
         raise error
     assert content(target) == {"old"}
     assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [
+        (lambda path: torch.save(torch.zeros(100_000), path), "no more could be written"),
+        (lambda path: save_file({"a": torch.zeros(100_000)}, path), "File too large"),
+        (lambda path: path.write_bytes(bytes(400_000)), "File too large"),
+    ],
+    ids=["torch", "safetensors", "python"],
+)
+def test_a_limit_of_the_system_is_told_whoever_meets_it(save, reason, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=rf"new \({reason}\): choose"), replacing(tmp_path / "new") as folder:
+            save(folder / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
