@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from retriever.cli import options
-from retriever.cli.show import RichReporter, print_json
+from retriever.cli.show import RichReporter, harmless, print_json
 from retriever.errors import DataError
 
 if TYPE_CHECKING:
@@ -155,10 +155,10 @@ def predict(
         return
     console = Console(soft_wrap=True)
     for text, tags in zip(texts, found, strict=True):
-        console.print(snippet(text, 100), style="bold", markup=False, highlight=False)
+        console.print(harmless(snippet(text, 100)), style="bold", markup=False, highlight=False)
         for tag in tags:
             about = "" if tag.text == tag.label else f"  {snippet(tag.text, 100)}"
-            console.print(f"  {tag.score:7.3f}  {tag.label}{about}", markup=False, highlight=False)
+            console.print(harmless(f"  {tag.score:7.3f}  {tag.label}{about}"), markup=False, highlight=False)
         if not tags:
             console.print("           no label")
 

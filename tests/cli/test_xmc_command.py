@@ -97,6 +97,12 @@ def test_texts_come_from_standard_input(folder):
     assert json.loads(call("predict", model, labels, "-", "--json", stdin="")[0]) == {"predictions": []}
 
 
+def test_texts_and_labels_cannot_steer_the_terminal(folder, tmp_path):
+    (tmp_path / "labels.jsonl").write_text(json.dumps({"id": "x\x1b[2J", "text": "lazy dog \x1b]0;owned\x07"}) + "\n")
+    out, _ = call("predict", folder / "model", tmp_path / "labels.jsonl", "lazy dog\x1b[31m")
+    assert "lazy dog" in out and "owned" in out and not set(out) & {"\x1b", "\x07"}
+
+
 def test_a_text_ends_at_a_line_feed_only(folder):
     model, labels = folder / "model", folder / "named" / "labels.jsonl"
     out, _ = call("predict", model, labels, "-", "--json", stdin="lazy\u2028dog\x85\r\nfox")
