@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from retriever.cli import options
@@ -29,7 +30,7 @@ def compare(
     if json:
         print_json(found.to_json())
         return
-    table = Table("seed", *map(str, (first, second)), "difference")
+    table = Table("seed", *(escape(str(folder)) for folder in (first, second)), "difference")
     for seed, ours, theirs in zip(found.seeds, found.first, found.second, strict=True):
         table.add_row(str(seed), f"{ours:.4f}", f"{theirs:.4f}", f"{theirs - ours:+.4f}")
     low, high = found.interval

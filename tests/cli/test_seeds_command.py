@@ -48,6 +48,15 @@ def test_two_recipes_are_compared_seed_by_seed(runs):
     assert told["metric"] == "mrr@10"
 
 
+def test_the_name_of_a_folder_is_no_markup(runs, tmp_path, monkeypatch):
+    folder, *_ = runs
+    monkeypatch.chdir(tmp_path)
+    for name in ("true", "false"):
+        (tmp_path / f"lr[{name}]").symlink_to(folder / name)
+    table, _ = call("compare", "lr[true]", "lr[false]")
+    assert "lr[true]" in table and "lr[false]" in table
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
