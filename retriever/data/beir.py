@@ -44,8 +44,13 @@ class BeirDataset:
     qrels: dict[str, dict[str, int]]
 
 
-def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
+def load_beir(folder: str | Path, split: str = "test", *, skip_bad_lines: bool = False) -> BeirDataset:
     """Read the queries and one split's judgments of a BEIR folder, and open its corpus.
+
+    Args:
+        folder: The folder.
+        split: Which judgments.
+        skip_bad_lines: Leave mangled lines of corpus and queries out instead of raising; not for an evaluation.
 
     Raises:
         DataError: A part is missing or mangled.
@@ -60,8 +65,11 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     return BeirDataset(
         name=folder.resolve().name,
         split=split,
-        corpus=open_corpus(folder, deduplicate=False),
-        queries={query.id: query.text for query in open_corpus(str(queries), deduplicate=False)},
+        corpus=open_corpus(folder, deduplicate=False, skip_bad_lines=skip_bad_lines),
+        queries={
+            query.id: query.text
+            for query in open_corpus(str(queries), deduplicate=False, skip_bad_lines=skip_bad_lines)
+        },
         qrels=read_qrels(_judgments(folder, split)),
     )
 

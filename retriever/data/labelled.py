@@ -155,31 +155,33 @@ def open_labelled(
     if path.is_dir() and find_jsonl(path, "corpus"):
         if corpus is not None:
             raise DataError(f"{path} is a BEIR folder with a corpus of its own: leave the other corpus out.")
-        return _open_beir(path, split, reject)
+        return _open_beir(path, split, skip_bad_lines, reject)
     if path.is_file() and path.name.lower().endswith(TSV_ENDINGS) and not _has_header(path):
         if corpus is None:
             raise DataError(
                 f"{path} has no header that names query and positive: write one, or, if it holds triples of ids, give "
                 "the BEIR folder with their texts as corpus (--corpus)."
             )
-        return _open_triples(path, Path(corpus).expanduser(), reject)
+        return _open_triples(path, Path(corpus).expanduser(), skip_bad_lines, reject)
     pool = TextPool(None if corpus is None else open_corpus(corpus, skip_bad_lines=skip_bad_lines))
     return _open_texts(path, split, pool, reject)
 
 
-def _open_beir(folder: Path, split: str, reject: Rejected) -> Labelled:
-    dataset = load_beir(folder, split)
+def _open_beir(folder: Path, split: str, skip_bad_lines: bool, reject: Rejected) -> Labelled:
+    dataset = load_beir(folder, split, skip_bad_lines=skip_bad_lines)
     pool = IdPool(dataset.corpus)
     judged = judged_by_qrels(dataset, folder / "qrels" / f"{split}.tsv", pool.find, reject)
     return _assemble(dataset.name, str(folder), judged, dataset.corpus, pool.same, reject)
 
 
-def _open_triples(path: Path, folder: Path, reject: Rejected) -> Labelled:
+def _open_triples(path: Path, folder: Path, skip_bad_lines: bool, reject: Rejected) -> Labelled:
     queries = find_jsonl(folder, "queries")
     if queries is None or not find_jsonl(folder, "corpus"):
         raise DataError(f"{folder} is no BEIR folder: the triples {path} need its corpus.jsonl and queries.jsonl.")
-    documents = open_corpus(folder, deduplicate=False)
-    texts = {query.id: query.text for query in open_corpus(queries, deduplicate=False)}
+    documents, asked = (
+        open_corpus(source, deduplicate=False, skip_bad_lines=skip_bad_lines) for source in (folder, queries)
+    )
+    texts = {query.id: query.text for query in asked}
     pool = IdPool(documents)
     judged = judged_by_triples(path, folder, texts, pool.find, reject)
     return _assemble(_stem(path), str(path), judged, documents, pool.same, reject)

@@ -236,6 +236,20 @@ def test_judgments_of_what_is_not_there(tmp_path):
         open_labelled(folder)
 
 
+def test_mangled_lines_of_texts_told_by_id_are_left_out(beir, tmp_path):
+    for name in ("corpus", "queries"):
+        path = beir / f"{name}.jsonl"
+        path.write_text(path.read_text() + "{mangled\n")
+    triples = tmp_path / "triples.tsv"
+    triples.write_text("q1\t1\t3\n")
+    for data, corpus in ((beir, None), (triples, beir)):
+        with pytest.raises(DataError, match=r"(corpus|queries)\.jsonl:5 is not valid JSON .* pass --skip-bad-lines"):
+            open_labelled(data, corpus=corpus)
+        labelled = open_labelled(data, corpus=corpus, skip_bad_lines=True)
+        assert labelled.queries[0] == "what is tea" and len(list(labelled.documents)) == len(DOCUMENTS)
+        assert labelled.documents.report.bad_lines == 1
+
+
 def test_unknown_documents_cost_one_reading_of_the_judgments(beir, monkeypatch):
     path, read = beir / "qrels" / "train.tsv", labelled_ids.read_lines
     path.write_text(path.read_text() + "".join(f"q1\tnone{number}\t1\n" for number in range(50)))
