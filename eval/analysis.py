@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from retriever.data.sts import StsSet
 from retriever.encoder.encoder import Encoder, Kind
 from retriever.encoder.pairs import Array, compare, encode_sets
-from retriever.errors import DataError, ModelError
+from retriever.errors import DataError, ModelError, refuse_text
 from retriever.training import diagnostics
 
 POSITIVE = 4.0  # pairs with a gold score above count as meaning the same
@@ -160,9 +160,10 @@ def analyze_texts(
         The measures over all texts.
 
     Raises:
-        DataError: There are fewer than two distinct texts.
+        DataError: There are fewer than two distinct texts, or the texts are one.
         ModelError: Fewer than two of them have a vector other than zeros.
     """
+    refuse_text("texts", texts)
     vectors = encoder.encode(list(dict.fromkeys(texts)), kind, dtype=dtype, progress=progress)
     measures = _geometry(vectors)
     return Analysis(

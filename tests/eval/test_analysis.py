@@ -150,6 +150,11 @@ def test_one_text_has_no_distribution(rows):
         analyze_texts(table([[0, 0], [0, 0], [1, 0]]), ["t0", "t1", "t2"])
 
 
+def test_one_text_is_not_taken_for_its_letters():
+    with pytest.raises(DataError, match="The texts are the text 'hello world': give a list of texts"):
+        analyze_texts(encoders.static(), "hello world")
+
+
 def test_edges_are_in_the_first_and_last_bin():
     buckets = bucket_cosines(np.array([-1.000001, -1, 1, 1.000001]), np.array([0.0, 0, 0, 0]))
     assert buckets["0-1"].counts == [2, *[0] * 38, 2]
