@@ -231,6 +231,7 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
     Raises:
         ModelError: The pretrained model cannot be opened.
         DataError: The corpus holds no words to train a tokenizer on.
+        RecipeError: A prompt fills all that the encoder reads of a text.
     """
     match settings.encoder:
         case PretrainedTransformer() as chosen:
@@ -254,7 +255,25 @@ def build_encoder(settings: Recipe, corpus: Corpus, device: str | None, reporter
         encoder.stack.to(device)
     if prompts := {kind: text for kind, text in settings.prompts.model_dump().items() if text}:
         encoder.prompts = prompts
+        _check_prompts(encoder)
     return encoder
+
+
+def _check_prompts(encoder: Encoder) -> None:
+    """See that prompts leave room for a text.
+
+    Raises:
+        RecipeError: One does not.
+    """
+    if encoder.limit is None or encoder.parts:
+        return
+    for kind, text in encoder.prompts.items():
+        tokens = len(encoder.text_tokenizer.encode([text]).ids)
+        if tokens >= encoder.limit:
+            raise RecipeError(
+                f"prompts.{kind} has {tokens} tokens, and the encoder reads {encoder.limit}: nothing of a text would "
+                "be left; shorten it, or raise encoder.max_length."
+            )
 
 
 def _trained_tokenizer(

@@ -243,6 +243,14 @@ def test_data_of_another_kind_is_refused(tmp_path, data, message):
     assert not (tmp_path / "m").exists()
 
 
+def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"prompts\.query has \d+ tokens, and the encoder reads 22: nothing of a text"
+    ):
+        tiny.run("small", tmp_path / "m", overrides={"prompts.query": "t1w1 " * 30})
+    assert not (tmp_path / "m").exists()
+
+
 def test_corpora_may_come_one_by_one(tmp_path):
     settings = {"steps": 1, "queries": 0, "dimension": 8}
     assert train("contriever-cpu", (corpus for corpus in [tiny.corpus()]), tmp_path / "m", device="cpu", **settings)
