@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from retriever.data.beir import BeirDataset
+from retriever.data.beir import BeirDataset, load_beir
 from retriever.data.normalise import normalise
 from retriever.encoder.encoder import Encoder, Similarity
 from retriever.errors import DataError
@@ -26,6 +26,7 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.ranking import Ranking
+from retriever.indexing.vectors import check_similarity
 
 Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
 
@@ -76,7 +77,7 @@ class Results:
 
 def evaluate_beir(
     encoder: Encoder | None,
-    dataset: BeirDataset,
+    dataset: BeirDataset | str | Path,
     *,
     depth: int = 1000,
     modes: Sequence[Mode] = MODES,
@@ -90,7 +91,7 @@ def evaluate_beir(
 
     Args:
         encoder: The encoder; its query and document prompts are applied. BM25 alone needs none.
-        dataset: Corpus, queries and judgments.
+        dataset: Corpus, queries and judgments, or the folder whose split ``test`` they are.
         depth: Hits kept per query; MAP and the run files look this deep.
         modes: The rankings to evaluate, in the order in which tables show them.
         similarity: Similarity of the vectors, instead of the encoder's own.
@@ -103,10 +104,15 @@ def evaluate_beir(
         Means, intervals and runs of every mode.
 
     Raises:
-        DataError: Nothing is judged, a judged query is not among the queries, or a mode is unknown.
+        DataError: Nothing is judged, a judged query is not among the queries, a mode or the similarity is unknown, or
+            the folder cannot be read.
     """
     if not modes or not set(modes) <= set(MODES):
         raise DataError(f"The modes {list(modes)} cannot be evaluated: choose from {', '.join(MODES)}.")
+    if similarity is not None:
+        check_similarity(similarity)
+    if isinstance(dataset, (str, Path)):
+        dataset = load_beir(dataset)
     queries = sorted(query for query, judged in dataset.qrels.items() if judged)
     for query in queries:
         if query not in dataset.queries:

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from retriever.data.xmc import load_xmc
 from retriever.data.xmc_metrics import (
     Array,
     Ratio,
@@ -41,6 +43,7 @@ from retriever.eval.significance import bootstrap_intervals, paired_randomisatio
 from retriever.eval.xmc_ranking import Mode, rank_labels
 from retriever.indexing.label_memory import LabelMemory
 from retriever.indexing.labels import LabelIndex
+from retriever.indexing.vectors import check_similarity
 
 DEPTH = 100  # recall@100 looks this deep
 RESAMPLES, FLIPS = 1_000, 10_000
@@ -95,7 +98,7 @@ class XmcResults:
 
 def evaluate_xmc(
     encoder: Encoder | None,
-    dataset: XmcDataset,
+    dataset: XmcDataset | str | Path,
     *,
     split: str = "test",
     modes: Sequence[Mode] = ("dense", "bm25"),
@@ -115,7 +118,7 @@ def evaluate_xmc(
     Args:
         encoder: The encoder; its document prompt is put before labels, its query prompt before points. BM25 alone
             needs none.
-        dataset: What :func:`retriever.data.xmc.load_xmc` read.
+        dataset: What :func:`retriever.data.xmc.load_xmc` read, or the folder that it reads.
         split: ``test``, or ``validation`` for points held out of the training part.
         modes: The rankings to evaluate: ``dense``, ``memory``, ``bm25``, ``hybrid``. The memory holds the training
             points, and is tuned on some of them.
@@ -140,6 +143,10 @@ def evaluate_xmc(
     """
     if depth < DEPTH:
         raise DataError(f"A depth of {depth} is too low for recall@{DEPTH}: keep at least {DEPTH} labels a point.")
+    if similarity is not None:
+        check_similarity(similarity)
+    if isinstance(dataset, (str, Path)):
+        dataset = load_xmc(dataset)
     constants = _constants(dataset.name, a, b)
     train, points = _parts(dataset, split)
     unlabelled = int(np.count_nonzero(points.labels_per_point == 0))

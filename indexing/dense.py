@@ -50,7 +50,7 @@ from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 from retriever.indexing.remembered import remembered
 from retriever.indexing.small_batches import small_batches
 from retriever.indexing.vector_files import read_vectors, store_path, write_vectors
-from retriever.indexing.vectors import Spread, spectrum, unit
+from retriever.indexing.vectors import Spread, check_similarity, spectrum, unit
 from retriever.kernels import faiss
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class DenseIndex:
         self._spread: Spread | None = None
         self._spending = remembered(self._spend, REMEMBERED)
         self._chooses: Callable[[NDArray[np.float64]], str] | None = None
+        check_similarity(similarity)
         self.similarity, self.factory = similarity, factory
 
     @classmethod

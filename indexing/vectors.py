@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 
+def check_similarity(similarity: str) -> None:
+    """See that a similarity is known.
+
+    Raises:
+        DataError: It is not.
+    """
+    if similarity not in ("cosine", "dot"):
+        raise DataError(f"The similarity {similarity!r} is unknown: choose cosine or dot.")
+
+
 def unit(vectors: Array, similarity: Similarity) -> Array:
     """Vectors (N, D) as they are compared: of length 1 under cosine similarity, zero where they are zero.
 

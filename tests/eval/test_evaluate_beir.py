@@ -11,7 +11,7 @@ import pytest
 from rankings import ranked
 from shared_data import SHARED, needs_shared
 
-from retriever.data.beir import BeirDataset, load_beir
+from retriever.data.beir import BeirDataset, load_beir, write_beir
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.encoder import Encoder
@@ -129,6 +129,8 @@ def test_progress_counts_documents_and_judged_queries(encoder, dataset):
 
 
 def test_mistakes_are_refused(encoder, dataset):
+    with pytest.raises(DataError, match="The similarity 'cos' is unknown: choose cosine or dot"):
+        evaluate_beir(encoder, dataset, similarity="cos")
     with pytest.raises(DataError, match=r"modes \['sparse'\] cannot be evaluated: choose from dense, bm25, hybrid"):
         evaluate_beir(encoder, dataset, modes=["sparse"])
     with pytest.raises(DataError, match="cannot be evaluated"):
@@ -163,3 +165,8 @@ def test_minilm_reproduces_the_published_scifact_number():
     results = evaluate_beir(Encoder.load(encoders.MINILM), load_beir(SHARED / "beir" / "scifact"))
     assert results.metrics["dense"]["ndcg@10"] == pytest.approx(0.645, abs=0.003)
     assert results.metrics["hybrid"]["ndcg@10"] > results.metrics["bm25"]["ndcg@10"]
+
+
+def test_a_folder_is_read(encoder, dataset, tmp_path):
+    write_beir(tmp_path / "zoo", dataset.corpus, dataset.queries, dataset.qrels)
+    assert evaluate_beir(encoder, tmp_path / "zoo").to_json() == evaluate_beir(encoder, dataset).to_json()

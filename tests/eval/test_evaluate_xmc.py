@@ -188,6 +188,11 @@ def test_counts_tell_what_is_odd(encoder):
     assert evaluate_xmc(encoder, deduplicate_labels(data), resamples=0).counts["labels_merged"] == 1
 
 
+def test_a_folder_is_read(encoder, tmp_path):
+    folder = xmc_folders.write_jsonl(tmp_path, labels="txt")
+    assert evaluate_xmc(encoder, str(folder)).to_json() == evaluate_xmc(encoder, load_xmc(folder)).to_json()
+
+
 def test_mistakes_are_sentences(encoder):
     unlabelled = xmc_folders.dataset(test=[("x", [])], filtered={})
     for data, options, sentence in (
@@ -197,6 +202,8 @@ def test_mistakes_are_sentences(encoder):
         (DATA, {"b": 0}, "A of at least 0 and B above 0, not 0.55 and 0"),
         (DATA, {"a": float("nan")}, "A of at least 0"),
         (DATA, {"modes": ["sparse"]}, "cannot be evaluated"),
+        (DATA, {"similarity": "euclidean"}, "The similarity 'euclidean' is unknown: choose cosine or dot"),
+        ("nowhere", {}, "nowhere"),
         (unlabelled, {}, "No test point of tiny has a label"),
         (unlabelled, {"keep_unlabelled": True}, "No test point of tiny has a label"),
     ):
