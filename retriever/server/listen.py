@@ -3,8 +3,9 @@
 1. The port is taken before anything is loaded, so that a taken one is told at once.
 2. A connection must send the head of a request within ``HEAD_SECONDS`` of its beginning, for the first one of the
    connection's, and no head above ``HEAD_BYTES``.
-3. The application begins before a connection is read; what it raises at its beginning is raised to the caller.
-4. At the end of the process nothing new is accepted, and what was accepted is answered.
+3. Beyond ``CONNECTIONS`` connections, requests are refused until some have ended.
+4. The application begins before a connection is read; what it raises at its beginning is raised to the caller.
+5. At the end of the process nothing new is accepted, and what was accepted is answered.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ CONNECTIONS = 4_096
 BACKLOG = 2_048
 LAST_PORT = 65_535
 TOO_LARGE = "The head of the request is too large: send fewer or shorter headers, and a long query in a POST's body."
+NO_HTTP = "The request is no HTTP: mend the client, and write what is not ASCII in an address as %C3%BC."
+FULL = "Too many connections are open: come back in a second."
 
 logger = logging.getLogger("retriever.server")
 
@@ -41,6 +44,7 @@ class PatientProtocol(HttpToolsProtocol):
     _in_head = False
     _read = 0  # bytes of a head that has begun and not ended, without the first ones
     _parsed = 0  # bytes of the address and the headers of a request that are whole
+    _is_refused = False  # as one connection too many
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -82,16 +86,26 @@ class PatientProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._in_head = False
         self._stop()
+        if len(self.connections) > CONNECTIONS:
+            self._is_refused = True
+            raise ValueError(FULL)  # ends the parsing, and is answered by send_400_response
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse in the form of all refusals, and hang up."""
-        no_http = TOO_LARGE if self._parsed > HEAD_BYTES else "The request is no HTTP: mend the client."
-        sentence = no_http if msg.startswith("Invalid") else msg
-        told = {"error": sentence, "error_type": "bad_request", "request_id": secrets.token_hex(8)}
-        body = json.dumps(told).encode()
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        if self._is_refused:
+            self._refuse("503 Service Unavailable", "overloaded", FULL, "retry-after: 1\r\n")
+        elif self._parsed > HEAD_BYTES or msg == TOO_LARGE:
+            self._refuse("400 Bad Request", "bad_request", TOO_LARGE)
+        else:
+            self._refuse("400 Bad Request", "bad_request", NO_HTTP)
+
+    def _refuse(self, status: str, kind: str, sentence: str, more: str = "") -> None:
+        name = secrets.token_hex(8)
+        logger.info("refused", extra={"request_id": name, "status": int(status[:3]), "reason": sentence})
+        body = json.dumps({"error": sentence, "error_type": kind, "request_id": name}).encode()
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}x-request-id: {name}\r\n{more}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
 
     def _count(self, size: int) -> None:
@@ -161,7 +175,6 @@ def listener(app: FastAPI, grace: float, ready: Callable[[], None] = lambda: Non
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=max(1, round(grace)),
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)

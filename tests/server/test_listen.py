@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ from server_app import listening
 from retriever.errors import ModelError, ServerError
 from retriever.server import listen
 from retriever.server.app import WARM_UP, create_app
-from retriever.server.listen import TOO_LARGE, listener, take_port, url_of
+from retriever.server.listen import FULL, NO_HTTP, TOO_LARGE, listener, take_port, url_of
 from retriever.server.settings import Settings
 from retriever.server.tasks import Embed
 
@@ -41,24 +42,54 @@ def everything(connection):
     return received
 
 
-def refused(received):
-    """The head and the JSON body of an answer."""
+def refused(received, status=400, kind="bad_request"):
+    """The sentence of a refusal, whose id stands in its head as well."""
     head, _, body = received.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
     told = json.loads(body)
-    assert told["error_type"] == "bad_request" and told["error"].endswith(".") and told["request_id"]
+    assert told["error_type"] == kind and told["error"].endswith(".")
+    assert f"\r\nx-request-id: {told['request_id']}" in head.decode() and len(told["request_id"]) == 16
     return told["error"]
 
 
 @pytest.mark.parametrize(
     "sent",
-    [b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n"],
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\n\r\n",
+        "GET /search?q=zurück HTTP/1.1\r\n\r\n".encode(),
+    ],
 )
 def test_what_is_no_http_is_refused_and_the_server_stays(url, sent):
     with connect(url) as connection:
         connection.sendall(sent)
-        assert refused(everything(connection)) == "The request is no HTTP: mend the client."
+        told = refused(everything(connection))
+        assert told == NO_HTTP and "what is not ASCII in an address as %C3%BC" in told
     assert httpx2.get(f"{url}/health").status_code == 200
+
+
+def test_the_log_tells_of_a_request_that_was_no_http(url, caplog):
+    caplog.set_level(logging.INFO, "retriever.server")
+    with connect(url) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        received = everything(connection)
+    (record,) = [record for record in caplog.records if record.message == "refused"]
+    assert f"x-request-id: {record.request_id}".encode() in received
+    assert (record.status, record.reason) == (400, NO_HTTP)
+
+
+def test_one_connection_too_many_is_refused_and_the_others_are_answered(url, monkeypatch):
+    monkeypatch.setattr(listen, "CONNECTIONS", 2)
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(url) as first, connect(url) as second, connect(url) as third:
+        third.sendall(request)
+        received = everything(third)
+        assert refused(received, 503, "overloaded") == FULL and b"\r\nretry-after: 1\r\n" in received
+        for connection in (first, second):
+            connection.sendall(request)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("line", [b"X-Flood: " + b"a" * 1_000 + b"\r\n", b"a" * 1_000])

@@ -35,7 +35,7 @@ def test_every_curl_command_is_answered(service):
             result = subprocess.run([*told, "--silent", "--fail-with-body"], capture_output=True, text=True)
             assert result.returncode == 0, (command, result.stdout)
             answers[command[-1]] = json.loads(result.stdout)
-    assert len(answers) == 8
+    assert len(answers) == 9
     assert answers[f"{HERE}/search?q=reset+the+device&k=3"]["hits"][0]["id"] == "reset"
     assert answers[f"{HERE}/documents/note-1"]["documents"] == 5  # the last command of this address deletes
 
