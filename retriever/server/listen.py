@@ -2,7 +2,8 @@
 
 1. The port is taken before anything is loaded, so that a taken one is told at once.
 2. A connection must send the head of a request within ``HEAD_SECONDS`` of its beginning, for the first one of the
-   connection's, and no head above ``HEAD_BYTES``.
+   connection's, and no head above ``HEAD_BYTES``. Between requests it may rest for ``IDLE_SECONDS``: longer than
+   clients and proxies keep one, so that none sends into a connection that is being closed.
 3. Beyond ``CONNECTIONS`` connections, requests are refused until some have ended.
 4. The application begins before a connection is read; what it raises at its beginning is raised to the caller.
 5. At the end of the process nothing new is accepted, and what was accepted is answered.
@@ -28,6 +29,7 @@ from retriever.errors import ServerError
 
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 << 10
+IDLE_SECONDS = 75  # httpx keeps a connection for 5 seconds, nginx and load balancers for 60
 CONNECTIONS = 4_096
 BACKLOG = 2_048
 LAST_PORT = 65_535
@@ -175,6 +177,7 @@ def listener(app: FastAPI, grace: float, ready: Callable[[], None] = lambda: Non
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(grace)),
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)

@@ -193,6 +193,10 @@ def test_requests_after_each_other_and_at_once_on_one_connection_are_answered(ur
         assert everything(connection).count(b'{"status":"ready"}') == 6
 
 
+def test_a_resting_connection_is_kept_longer_than_clients_and_proxies_keep_it(service):
+    assert listener(create_app(service), 10).config.timeout_keep_alive > 60
+
+
 def test_a_client_that_hangs_up_early_does_no_harm(url):
     for _ in range(20):
         with connect(url) as connection:
