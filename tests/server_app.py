@@ -16,7 +16,8 @@ from retriever.server.settings import Settings
 @contextmanager
 def serving(service, **settings):
     """A client of the application, in this process."""
-    with TestClient(create_app(service, Settings(**settings)), raise_server_exceptions=False) as client:
+    app = create_app(service, Settings(**settings))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 

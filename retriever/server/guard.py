@@ -22,10 +22,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retriever.server.errors import RefusedError
 from retriever.server.keys import Key, find_key
+from retriever.server.listen import is_loopback
 from retriever.server.settings import Settings
 
 OPEN = frozenset({"/", "/page.js", "/page.css", "/health"})
-LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 BURST = 2.0  # seconds
 CLIENTS = 10_000  # buckets that are kept
 BEARER = "bearer "
@@ -63,7 +63,7 @@ class Guard:
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise RefusedError(400, "bad_request", "The request names several hosts: send one Host header.")
-        if not self._settings.keys and _host(headers) not in LOCAL:
+        if not self._settings.keys and not is_loopback(_host(headers)):
             raise RefusedError(
                 403, "forbidden", "Without keys this server answers to names of its own machine only, as localhost."
             )

@@ -140,7 +140,7 @@ def take_port(host: str, port: int, has_keys: bool) -> socket.socket:
         ServerError: The port is taken or may not be used, there is no such address, or it is open to other machines
             and there are no keys.
     """
-    if not has_keys and not _is_loopback(host):
+    if not has_keys and not is_loopback(host):
         raise ServerError(
             f"--host {host} is open to other machines: give keys with --api-key-file, or listen on 127.0.0.1."
         )
@@ -211,8 +211,9 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is one by which only this machine reaches itself."""
     try:
-        return ip_address(host).is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False

@@ -21,13 +21,13 @@ def client(shared):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::2]", "0.0.0.0"]
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::2]", "0.0.0.0", "testserver"]
 )
 def test_without_keys_only_names_of_this_machine_are_answered(client, host):
     assert "localhost" in refusal(client.get("/health", headers={"host": host}), 403, "forbidden")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9000", "[::1]:8080", "[::1]"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9000", "[::1]:8080", "[::1]", "127.0.0.2:80"])
 def test_names_of_this_machine_are_answered(client, host):
     assert client.get("/health", headers={"host": host}).status_code == 200
 
