@@ -6,7 +6,9 @@ import gc
 import logging
 import math
 import os
+import re
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +59,7 @@ def serve(
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ServerError(f"Serving needs {', '.join(missing)}: pip install 'dense-retriever[serve]'.")
     _check_finite(rate=rate, timeout=timeout)
+    _check_origins(allow_origin or ())
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from retriever.server.keys import read_keys
     from retriever.server.listen import listener, take_port, url_of
@@ -103,6 +106,16 @@ def _check_finite(**given: float | None) -> None:
     for name, value in given.items():
         if value is not None and not math.isfinite(value):
             raise ServerError(f"--{name} is {value}: give a finite number.")
+
+
+def _check_origins(origins: Sequence[str]) -> None:
+    """Refuse what no browser calls an origin: it would be compared with, and never be equal."""
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
+            raise ServerError(
+                f"--allow-origin {origin} is no origin: write scheme and host in small letters and nothing after them, "
+                "as https://example.org."
+            )
 
 
 def _log(quiet: bool) -> None:
