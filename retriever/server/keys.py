@@ -59,11 +59,12 @@ def read_keys(path: Path | None, environment: Mapping[str, str]) -> tuple[Key, .
     Raises:
         ServerError: The file cannot be read, a line of it is no key, or there is no key in it.
     """
-    keys = [Key.of(secret, scope, name) for name, scope in VARIABLES.items() if (secret := environment.get(name))]
+    told = {name: environment.get(name, "").strip() for name in VARIABLES}  # a secret's file ends in a line end
+    keys = [Key.of(secret, VARIABLES[name], name) for name, secret in told.items() if secret]
     if path is None:
         return tuple(keys)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise ServerError(f"Cannot read the keys {path}: {reason}.") from error

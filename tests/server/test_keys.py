@@ -18,7 +18,14 @@ def test_keys_of_a_file_and_the_environment_are_read(tmp_path):
     environment = {"RETRIEVER_READ_KEY": "e" * 16, "RETRIEVER_WRITE_KEY": "f" * 16, "OTHER": "x"}
     assert read_keys(path, {}) == KEYS
     assert [key.may_write for key in read_keys(path, environment)] == [False, True, False, True]
-    assert read_keys(None, {}) == ()
+    assert read_keys(None, {}) == read_keys(None, {"RETRIEVER_READ_KEY": "\n"}) == ()
+
+
+def test_a_key_is_read_without_what_editors_and_secrets_put_around_it(tmp_path):
+    path = tmp_path / "keys"
+    path.write_bytes(f"\ufeffread {READER}\r\n".encode())
+    assert read_keys(path, {}) == KEYS[:1]
+    assert read_keys(None, {"RETRIEVER_WRITE_KEY": f"{WRITER}\n"}) == KEYS[1:]
 
 
 @pytest.mark.parametrize(
