@@ -117,7 +117,7 @@ def open_service(
         reporter: Told of the encoding of labels.
 
     Raises:
-        ServerError: Labels come without a model, or ``memory`` without labels.
+        ServerError: Labels come without a model, or ``memory`` or ``titles_only`` without labels.
         IndexFolderError: The index is damaged, or another model built it.
         ModelError: There is no such model, device or precision.
         DataError: The labels cannot be read.
@@ -130,8 +130,9 @@ def open_service(
             f"{folder} holds no index, and labels need a model: build an index with `retriever index build`, or give "
             "--model."
         )
-    if memory and labels is None:
-        raise ServerError("A memory belongs to labels: give them with --labels, or leave --memory out.")
+    if (memory or titles_only) and labels is None:
+        option = "--memory" if memory else "--titles-only"
+        raise ServerError(f"{option} says how to read labels: give them with --labels, or leave it out.")
     given = _given(folder, model, device)
     index = Index.open(folder, given) if has_index else None
     encoder = index.encoder if index is not None else given

@@ -101,7 +101,7 @@ def test_mistakes_are_told(tmp_path, index):
         open_service(tmp_path)
     with pytest.raises(IndexFolderError, match="holds no index"):
         open_service(tmp_path, labels=tmp_path)
-    with pytest.raises(ServerError, match="A memory belongs to labels"):
+    with pytest.raises(ServerError, match="--memory says how to read labels"):
         open_service(index.folder, memory=True)
     with pytest.raises(IndexFolderError, match="holds no index"):
         open_service(tmp_path, labels=tmp_path, device="cpu")
