@@ -154,7 +154,7 @@ def _unreadable(scope: Scope, error: RequestValidationError) -> Response:
     if first["type"] == "json_invalid":
         return refusal(scope, 400, "bad_request", _SENTENCES[400])
     place = ".".join(_names(first["loc"])) or str(first["loc"][0])
-    if len(first["loc"]) == 1 and first["type"] == "model_type":
+    if len(first["loc"]) == 1 and first["type"] != "value_error":  # what is asked of the whole is told by itself
         sentence = "The body is no JSON object: send one, with the header Content-Type: application/json."
         return refusal(scope, 422, "invalid", sentence)
     message = str(first["msg"]).removeprefix("Value error, ")

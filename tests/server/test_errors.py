@@ -70,6 +70,13 @@ def test_addresses_and_methods_that_are_not_there_are_told(client, method, path,
     refusal(client.request(method, path), status, kind)
 
 
+@pytest.mark.parametrize("path", ["/search", "/search/batch", "/documents", "/v1/embeddings", "/embed", "/predict"])
+@pytest.mark.parametrize("body", ["[]", "3", "null", '"a"'])
+def test_a_body_that_is_no_object_is_told_alike_everywhere(client, path, body):
+    response = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert refusal(response, 422, "invalid").startswith("The body is no JSON object: send one")
+
+
 def test_an_answer_that_takes_too_long_is_given_up(service, monkeypatch):
     import threading
 
