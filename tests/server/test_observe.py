@@ -22,6 +22,7 @@ from retriever.indexing import changes
 from retriever.indexing.backend import open_state
 from retriever.indexing.index import Index
 from retriever.indexing.manifest import FusionRecord
+from retriever.server import settings
 from retriever.server.observe import JsonLines
 from retriever.server.service import Service
 
@@ -193,7 +194,8 @@ def test_info_tells_what_is_served_and_no_folder(client, encoder):
     facts = client.get("/info").json()
     assert facts["model"] == "tiny" and facts["fingerprint"] == encoder.fingerprint and facts["dimension"] == 32
     assert facts["index"]["documents"] == 5 and facts["labels"] == {"labels": 2, "memory": False}
-    assert facts["limits"]["max_k"] == 1_000 and "/tmp" not in json.dumps(facts)
+    known = {name.lower(): value for name, value in vars(settings).items() if name.startswith("MAX_")}
+    assert facts["limits"] == known | {"max_body": 8 << 20} and "/tmp" not in json.dumps(facts)
 
 
 def test_the_description_has_examples_schemas_and_every_route(client):

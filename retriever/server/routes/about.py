@@ -24,7 +24,9 @@ LIMITS = (
     "MAX_TEXTS",
     "MAX_DOCUMENTS",
     "MAX_FILTERS",
+    "MAX_FILTER",
     "MAX_ID",
+    "MAX_DEPTH",
 )
 
 router = APIRouter(tags=["about"], responses=REFUSALS)
