@@ -174,8 +174,10 @@ def test_health_tells_when_too_many_files_are_open(client, monkeypatch, caplog):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(Index, "_state", refused)
-    refusal(client.get("/health"), 503, "not_ready")
-    assert "not ready: [Errno 24] Too many open files" in caplog.messages
+    response = client.get("/health")
+    refusal(response, 503, "not_ready")
+    (told,) = [record for record in caplog.records if record.message == "not ready: [Errno 24] Too many open files"]
+    assert told.request_id == response.headers["x-request-id"]
     refusal(client.get("/search", params={"q": "a"}), 503, "unavailable")
 
 

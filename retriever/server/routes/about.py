@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from retriever.errors import RetrieverError
@@ -33,14 +33,14 @@ router = APIRouter(tags=["about"], responses=REFUSALS)
 
 
 @router.get("/health")
-async def health(state: Served) -> Response:
+async def health(request: Request, state: Served) -> Response:
     """200 if requests are answered, otherwise 503."""
     try:
         ready = state.reads.is_running and state.writes.is_running
         if (index := state.service.index) is not None:
             await state.ask(lambda: len(index))
     except (RetrieverError, OSError) as error:
-        logger.error("not ready: %s", error)
+        logger.error("not ready: %s", error, extra={"request_id": request.scope["request_id"]})
         ready = False
     if not ready:
         raise RefusedError(503, "not_ready", "The server cannot answer now: its log tells why.")
