@@ -119,12 +119,13 @@ def _check_origins(origins: Sequence[str]) -> None:
 
 
 def _log(quiet: bool) -> None:
-    """Send the server's log to stderr."""
+    """Send the server's log to stderr, and the errors of what it listens with."""
     from retriever.server.observe import JsonLines
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    logger = logging.getLogger("retriever.server")
-    logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
-    logger.propagate = False
+    for name, level in (("retriever.server", logging.INFO), ("uvicorn", logging.ERROR), ("asyncio", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.ERROR if quiet else level)
+        logger.propagate = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -138,6 +139,13 @@ def test_what_the_first_query_would_be_told_is_told_at_the_beginning(index, monk
     monkeypatch.setattr("gc.freeze", lambda: None)
     monkeypatch.setattr(Encoder, "encode", broken)
     assert refused(index.folder, "--port", 0) == "Error: The model is broken: train it again."
+
+
+@pytest.mark.parametrize("name", ["retriever.server", "uvicorn.error", "asyncio"])
+def test_every_line_of_the_log_is_json_whoever_writes_it(name):
+    code = f"import logging; from retriever.cli.serve import _log; _log(True); logging.getLogger({name!r}).error('x')"
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["x"]
 
 
 def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):
