@@ -83,7 +83,8 @@ class Client:
         timeout: Seconds to wait for an answer.
 
     All methods raise :class:`retriever.ServerError` if the server cannot be reached or refuses, and
-    :class:`retriever.DataError` if a text is given instead of a list, or something that JSON cannot hold.
+    :class:`retriever.DataError` if a text is given instead of a list, an id that is no text, or something that JSON
+    cannot hold.
     """
 
     def __init__(
@@ -91,9 +92,12 @@ class Client:
     ) -> None:
         http = _http()
         self.url = url.rstrip("/")
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._failures = (http.TransportError, http.InvalidURL, http.UnsupportedProtocol)
-        self._http = http.Client(base_url=self.url, headers=headers, timeout=timeout)
+        headers = {} if api_key is None else {"Authorization": f"Bearer {_key(api_key)}"}
+        self._late, self._failures = http.TimeoutException, (http.RequestError, http.InvalidURL)
+        try:
+            self._http = http.Client(base_url=self.url, headers=headers, timeout=timeout)
+        except http.InvalidURL as error:
+            raise ServerError(f"{url} is no address ({error}): give one such as http://127.0.0.1:8080.") from error
 
     def search(
         self,
@@ -122,7 +126,7 @@ class Client:
         refuse_text("filters", filters)
         asked = {"k": k, "mode": mode, "filters": list(filters), "offset": offset, "explain": explain}
         body = _json("The search", {"q": query, **asked, "fusion": fusion, "weight": weight})
-        return [_hit(one) for one in self._call("POST", "/search", body)["hits"]]
+        return [_hit(one) for one in self._call("POST", "/search", "hits", body)["hits"]]
 
     def search_batch(
         self,
@@ -136,7 +140,7 @@ class Client:
         refuse_text("queries", queries)
         refuse_text("filters", filters)
         asked = {"queries": list(queries), "k": k, "mode": mode, "filters": list(filters)}
-        answer = self._call("POST", "/search/batch", _json("The search", asked))
+        answer = self._call("POST", "/search/batch", "results", _json("The search", asked))
         return [[_hit(one) for one in result["hits"]] for result in answer["results"]]
 
     def add(self, documents: Iterable[Document]) -> tuple[int, int]:
@@ -150,13 +154,13 @@ class Client:
         """
         added = replaced = 0
         rows = (_row(document) for document in documents)
-        for counts in self._send("/documents", "documents", rows, DOCUMENTS, {}):
+        for counts in self._send("/documents", "added", "documents", rows, DOCUMENTS, {}):
             added, replaced = added + counts["added"], replaced + counts["replaced"]
         return added, replaced
 
     def get(self, name: str) -> Document | None:
         """The document of an id, or None."""
-        answer = self._unless_missing("GET", _address(name))
+        answer = self._unless_missing("GET", _address(name), "id")
         return None if answer is None else Document(answer["id"], answer["title"], answer["text"], answer["metadata"])
 
     def delete(self, ids: Iterable[str]) -> list[str]:
@@ -167,7 +171,7 @@ class Client:
         """
         refuse_text("ids", ids)
         addresses = [(name, _address(name)) for name in ids]
-        return [name for name, address in addresses if self._unless_missing("DELETE", address) is None]
+        return [name for name, address in addresses if self._unless_missing("DELETE", address, "deleted") is None]
 
     def embed(self, texts: Sequence[str], kind: Literal["query", "document"] = "document") -> NDArray[np.float32]:
         """Vectors (N, D) of N texts, which must not be empty; see :meth:`retriever.Encoder.encode`."""
@@ -176,7 +180,7 @@ class Client:
         refuse_text("texts", texts)
         vectors = [np.empty((0, self.info["dimension"]), np.float32)]
         asked = {"model": self.info["model"], "input_type": kind, "encoding_format": "base64"}
-        for answer in self._send("/v1/embeddings", "input", map(_text, texts), TEXTS, asked):
+        for answer in self._send("/v1/embeddings", "data", "input", map(_text, texts), TEXTS, asked):
             rows = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in answer["data"]]
             vectors.append(np.stack(rows))
         return np.concatenate(vectors)
@@ -185,15 +189,14 @@ class Client:
         """The labels of each text, best first; see :meth:`retriever.LabelIndex.predict`."""
         refuse_text("texts", texts)
         found: list[list[Label]] = []
-        for answer in self._send("/predict", "inputs", map(_text, texts), TEXTS, {"k": k}):
+        for answer in self._send("/predict", "predictions", "inputs", map(_text, texts), TEXTS, {"k": k}):
             found += [[Label(**label) for label in one["labels"]] for one in answer["predictions"]]
         return found
 
     @cached_property
     def info(self) -> dict[str, Any]:
         """What the server told of itself at the first question."""
-        facts: dict[str, Any] = self._call("GET", "/info")
-        return facts
+        return self._call("GET", "/info", "limits")
 
     def close(self) -> None:
         """Close the connections."""
@@ -208,12 +211,13 @@ class Client:
         self.close()
 
     def _send(
-        self, path: str, name: str, values: Iterable[bytes], count: int, asked: Mapping[str, Any]
+        self, path: str, answer: str, name: str, values: Iterable[bytes], count: int, asked: Mapping[str, Any]
     ) -> Iterator[dict[str, Any]]:
         """The answers to values in JSON, of which as many are sent at once as the server takes, at most ``count``.
 
         Args:
             path: Whom to ask.
+            answer: The field that every answer holds.
             name: The field that holds the values.
             values: The values.
             count: How many to send at once at most.
@@ -224,27 +228,30 @@ class Client:
         size = 0  # bytes of the body with these values and its end
         for value in values:
             if some and (len(some) == count or size + len(value) + 1 > self.info["limits"]["max_body"]):
-                yield self._call("POST", path, head + b",".join(some) + b"]}")
+                yield self._call("POST", path, answer, head + b",".join(some) + b"]}")
                 some = []
             size = size + len(value) + 1 if some else len(head) + len(value) + 2
             some.append(value)
         if some:
-            yield self._call("POST", path, head + b",".join(some) + b"]}")
+            yield self._call("POST", path, answer, head + b",".join(some) + b"]}")
 
-    def _unless_missing(self, method: str, address: str) -> dict[str, Any] | None:
+    def _unless_missing(self, method: str, address: str, field: str) -> dict[str, Any] | None:
         """The answer about a document, or None if there is none."""
         try:
-            answer: dict[str, Any] = self._call(method, address)
+            return self._call(method, address, field)
         except ServerError as error:
             if (error.status, error.kind) == (404, "not_found"):
                 return None
             raise
-        return answer
 
-    def _call(self, method: str, path: str, body: bytes | None = None) -> Any:  # noqa: ANN401 — JSON
+    def _call(self, method: str, path: str, field: str, body: bytes | None = None) -> dict[str, Any]:
+        """The answer to a request, which must hold a field."""
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
             response = self._http.request(method, path, content=body, headers=headers)
+        except self._late as error:
+            way_out = "ask for less at once, or give the client a longer timeout"
+            raise ServerError(f"{self.url} did not answer in time ({error}): {way_out}.") from error
         except self._failures as error:
             raise ServerError(f"Cannot reach {self.url} ({error}): start it with `retriever serve`.") from error
         try:
@@ -254,10 +261,11 @@ class Client:
                 f"{self.url} answered with no JSON (status {response.status_code}): is it `retriever serve`?",
                 response.status_code,
             ) from error
-        if response.is_success:
-            return answer
-        told = answer if isinstance(answer, dict) else {}
-        sentence = str(told.get("error") or f"{self.url} answered with status {response.status_code}.")
+        told: dict[str, Any] = answer if isinstance(answer, dict) else {}
+        if response.is_success and field in told:
+            return told
+        strange = f"{self.url} answered with status {response.status_code} and no {field}: is it `retriever serve`?"
+        sentence = told["error"] if isinstance(told.get("error"), str) else strange
         raise ServerError(sentence, response.status_code, told.get("error_type", ""), told.get("request_id", ""))
 
 
@@ -271,6 +279,15 @@ def _http() -> Any:  # noqa: ANN401 — one of two libraries with the same face
     except ImportError as error:
         raise ServerError(f"The client needs {error.name}: pip install 'dense-retriever[serve]'.") from error
     return http
+
+
+def _key(text: str) -> str:
+    """A key, if a header can hold it."""
+    if not text or not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ServerError(
+            "The api_key is empty, or holds a line end, a blank around it or a letter beyond ASCII: give the key alone."
+        )
+    return text
 
 
 def _hit(told: Mapping[str, Any]) -> SearchHit:
@@ -288,6 +305,8 @@ def _hit(told: Mapping[str, Any]) -> SearchHit:
 
 def _address(name: str) -> str:
     """Where the document of an id is."""
+    if not isinstance(name, str):
+        raise DataError(f"The id {name!r} is a {type(name).__name__}: give ids as strings.")
     try:
         return f"/documents/{quote(name, safe='').replace('.', '%2E')}"
     except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ import http.server
 import json
 import socket
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,13 @@ def test_a_text_is_no_list(client, index, ask, told):
     with pytest.raises(DataError, match=f"The {told}.*: give a list of"):
         ask(client)
     assert all(index.get(letter) is not None for letter in "reset")
+
+
+@pytest.mark.parametrize("ask", [lambda client: client.get(5), lambda client: client.delete(["reset", 5])])
+def test_an_id_that_is_no_text_is_told_and_nothing_is_deleted(client, index, ask):
+    with pytest.raises(DataError, match=r"^The id 5 is a int: give ids as strings"):
+        ask(client)
+    assert index.get("reset") is not None
 
 
 @pytest.fixture
@@ -241,6 +249,13 @@ def test_a_key_is_sent(service):
             client.search("battery")
 
 
+@pytest.mark.parametrize("key", ["", "k" * 16 + "\n", " " + "k" * 16, "schlüssel" * 2])
+def test_a_key_that_no_header_can_hold_is_told_and_not_shown(key):
+    with pytest.raises(ServerError, match=r"^The api_key is empty, or holds a line end") as error:
+        Client("http://127.0.0.1:1", key)
+    assert "kkkk" not in str(error.value) and "schl" not in str(error.value)
+
+
 def test_a_server_that_is_not_there_is_told():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -250,29 +265,79 @@ def test_a_server_that_is_not_there_is_told():
         client.search("a")
 
 
-@pytest.mark.parametrize(("body", "told"), [(b"<html>", "no JSON"), (b"[1]", "status 502")])
-def test_another_kind_of_server_is_told(body, told):
+@pytest.mark.parametrize("url", ["http://localhost:abc", "http://[::1"])
+def test_what_is_no_address_is_told(url):
+    with pytest.raises(ServerError, match=r"is no address \(.*\): give one such as http://127\.0\.0\.1:8080\.$"):
+        Client(url)
+
+
+@contextmanager
+def answering(body, status=200, seconds=0.0, **headers):
+    """The address of a server that answers everything with one body."""
+
     class Other(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(502)
-            self.send_header("Content-Length", str(len(body)))
+            gone.wait(seconds)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *arguments):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+    Other.do_POST = Other.do_GET
+    gone = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            refused = pytest.raises(ServerError, match=told)
-            with Client(f"http://127.0.0.1:{server.server_port}") as client, refused as error:
-                _ = client.info
-            assert error.value.status == 502
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
+            gone.set()
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize("body", [b'{"name": "other"}', b"[1]", b"null"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.search("a"),
+        lambda client: client.search_batch(["a"]),
+        lambda client: client.get("a"),
+        lambda client: client.add([Document("a")]),
+        lambda client: client.embed(["a"]),
+        lambda client: client.predict(["a"]),
+    ],
+)
+def test_an_answer_to_something_else_is_told(body, ask):
+    refused = pytest.raises(ServerError, match=r"answered with status 200 and no \w+: is it `retriever serve`\?$")
+    with answering(body) as url, Client(url) as client, refused:
+        ask(client)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [(b"<html>", "no JSON"), (b"[1]", "status 502"), (b'{"error": {"type": "x"}}', "status 502")]
+)
+def test_another_kind_of_server_is_told(body, told):
+    refused = pytest.raises(ServerError, match=told)
+    with answering(body, 502) as url, Client(url) as client, refused as error:
+        _ = client.info
+    assert error.value.status == 502
+
+
+def test_a_server_that_takes_too_long_is_told():
+    refused = pytest.raises(ServerError, match=r"did not answer in time \(.+\): ask for less at once, or")
+    with answering(b"{}", seconds=10) as url, Client(url, timeout=0.1) as client, refused:
+        client.search("a")
+
+
+def test_an_answer_that_cannot_be_read_is_told():
+    refused = pytest.raises(ServerError, match="Cannot reach http")
+    with answering(b"hello", Content_Encoding="gzip") as url, Client(url) as client, refused:
+        client.search("a")
 
 
 def test_a_missing_library_is_told(monkeypatch):
