@@ -8,6 +8,7 @@ import pytest
 from browser import KEYS, browsing, needs_browser
 from server_app import listening
 
+from retriever.data.document import Document
 from retriever.indexing.index import Index
 from retriever.server.keys import Key
 
@@ -75,6 +76,18 @@ def test_filters_narrow_the_hits_and_a_mistake_is_told(page):
     page.type("#filters", " yeer=1")
     page.wait("return document.querySelector('#status.bad')")
     assert "has a field 'yeer'" in page.text("#status")[0]
+
+
+def test_a_filter_in_quotes_may_hold_blanks(page, index):
+    index.add([Document("smith", text="zebra", metadata={"author": "Smith, John", "year": 2024})])
+    ask(page, "device zebra")
+    page.type("#filters", 'year>=2020 author="Smith, John"')
+    page.wait("return document.querySelectorAll('.hit').length === 1")
+    told = 'return new URLSearchParams(location.search).getAll("filters")'
+    assert page.run(told) == ["year>=2020", 'author="Smith, John"']
+    page.open(page.run("return location.href"))
+    page.wait(SHOWN)
+    assert page.run(told) == ["year>=2020", 'author="Smith, John"']
 
 
 def test_markup_in_documents_is_shown_and_not_run(page):

@@ -61,7 +61,7 @@ function question() {
     q: find("q").value,
     mode: document.querySelector("input[name=mode]:checked").value,
     k: Math.min(100, Math.max(1, Number(find("k").value) || 10)),
-    filters: find("filters").value.split(/\s+/).filter(Boolean),
+    filters: find("filters").value.match(/(?:"[^"]*"?|[^\s"])+/g) ?? [], // quotes may hold blanks
   };
 }
 
