@@ -175,6 +175,15 @@ def test_a_phone_shows_it_without_scrolling_sideways(page):
     page.size(1280, 900)
 
 
+def test_a_phone_shows_long_names_without_scrolling_sideways(page, index):
+    index.add([Document("i" * 300, "T" * 300, f"zebra {'x' * 300}", {"k" * 100: "v" * 100, "list": [1] * 100})])
+    ask(page, "zebra")
+    page.click(".hit:first-child summary")
+    page.size(360, 740)
+    assert page.run("return document.documentElement.scrollWidth") <= 360
+    page.size(1280, 900)
+
+
 CONTRAST = """
 const parts = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map((x) => x / 255);
 const light = (colour) => {
