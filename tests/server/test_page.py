@@ -90,6 +90,19 @@ def test_a_filter_in_quotes_may_hold_blanks(page, index):
     assert page.run(told) == ["year>=2020", 'author="Smith, John"']
 
 
+def test_texts_run_from_the_side_where_their_script_begins(page, index):
+    index.add([Document("rtl", "دليل الجهاز.", "اضغط zebra معا.", {"lang": "عربي"})])
+    ask(page, "zebra")
+    page.click(".hit:first-child summary")
+    direction = "return [...document.querySelectorAll(arguments[0])].map(e => getComputedStyle(e).direction)"
+    written = ".hit[data-id=rtl] h3, .hit[data-id=rtl] p:not(.about), .hit[data-id=rtl] dd"
+    assert page.run(direction, written) == ["rtl"] * 4
+    assert page.run(direction, "body, .about, dt, #q") == ["ltr"] * len(page.text("body, .about, dt, #q"))
+    page.press("escape")
+    ask(page, "دليل")
+    assert page.run(direction, "#q") == ["rtl"]
+
+
 def test_markup_in_documents_is_shown_and_not_run(page):
     page.run("window.harmed = false; window.alert = () => { window.harmed = true }")
     ask(page, "script image")

@@ -2,7 +2,8 @@
 //
 // 1. Typing waits for a pause; a newer question makes an older one's answer void.
 // 2. Everything from documents becomes text nodes, never markup.
-// 3. The question stands in the address, as `/search` takes it, so that it can be linked.
+// 3. A text runs from the side where its script begins.
+// 4. The question stands in the address, as `/search` takes it, so that it can be linked.
 "use strict";
 
 const PAUSE = 180; // milliseconds
@@ -103,13 +104,12 @@ function column(answer, isOneOfSeveral) {
 
 function card(hit) {
   const title = hit.heading.length ? pieces(hit.heading) : [hit.id];
-  const about = [`#${hit.rank}`, hit.id, `score ${number(hit.score)}`].join(" · ");
   const item = make(
     "li",
     { class: "hit", tabindex: "-1", "data-id": hit.id },
-    make("h3", {}, ...title),
-    make("p", { class: "about" }, about),
-    make("p", {}, ...pieces(hit.passage)),
+    make("h3", { dir: "auto" }, ...title),
+    make("p", { class: "about" }, `#${hit.rank} · `, make("bdi", {}, hit.id), ` · score ${number(hit.score)}`),
+    make("p", { dir: "auto" }, ...pieces(hit.passage)),
     why(hit),
   );
   if (!readOnly) item.append(make("button", { type: "button", onclick: () => remove(hit.id) }, "Delete"));
@@ -128,8 +128,8 @@ function why(hit) {
   );
   const head = ["Looked for", "Rank", "Score"].map((name) => make("th", { scope: "col" }, name));
   const told = Object.entries(hit.metadata).flatMap(([name, value]) => [
-    make("dt", {}, name),
-    make("dd", {}, typeof value === "string" ? value : JSON.stringify(value)),
+    make("dt", { dir: "auto" }, name),
+    make("dd", { dir: "auto" }, typeof value === "string" ? value : JSON.stringify(value)),
   ]);
   return make(
     "details",
@@ -137,7 +137,7 @@ function why(hit) {
     make("summary", {}, "Why this hit?"),
     make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)),
     ...(told.length ? [make("dl", {}, ...told)] : []),
-    make("p", {}, hit.text),
+    make("p", { dir: "auto" }, hit.text),
   );
 }
 
