@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 from browser import KEYS, browsing, needs_browser
@@ -101,6 +102,16 @@ def test_texts_run_from_the_side_where_their_script_begins(page, index):
     page.press("escape")
     ask(page, "دليل")
     assert page.run(direction, "#q") == ["rtl"]
+
+
+def test_a_slow_answer_is_announced(page, monkeypatch):
+    ask(page, "battery")
+    gate, search = threading.Event(), Index.search_batch
+    monkeypatch.setattr(Index, "search_batch", lambda *given, **options: gate.wait(20) and search(*given, **options))
+    page.type("#q", " manual")
+    page.wait("return document.querySelector('#status').innerText === 'Searching …'")
+    gate.set()
+    page.wait("return document.querySelector('#status').innerText.includes(' hits in ')")
 
 
 def test_markup_in_documents_is_shown_and_not_run(page):

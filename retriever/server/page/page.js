@@ -1,12 +1,13 @@
 // The page: asks the server as you type and shows what it answers.
 //
-// 1. Typing waits for a pause; a newer question makes an older one's answer void.
+// 1. Typing waits for a pause; a newer question makes an older one's answer void. A slow answer is announced.
 // 2. Everything from documents becomes text nodes, never markup.
 // 3. A text runs from the side where its script begins.
 // 4. The question stands in the address, as `/search` takes it, so that it can be linked.
 "use strict";
 
 const PAUSE = 180; // milliseconds
+const LONG = 500; // milliseconds
 const NAMES = { hybrid: "Both", dense: "Meaning", bm25: "Words" };
 const find = (id) => document.getElementById(id);
 let waiting = null; // the pause that runs
@@ -77,6 +78,7 @@ async function search() {
   asking = new AbortController();
   const { signal } = asking;
   const modes = mode === "all" ? Object.keys(NAMES) : [mode];
+  const patience = setTimeout(() => say("Searching …"), LONG);
   const ask = (one) => call("POST", "search", { q, k, filters, mode: one, explain: true }, signal);
   try {
     const answers = await Promise.all(modes.map(ask));
@@ -86,6 +88,8 @@ async function search() {
     say(hits ? `${hits} hits in ${number(Number(took.toPrecision(2)))} ms` : "Nothing found.");
   } catch (error) {
     if (error.name !== "AbortError") say(error.message, true);
+  } finally {
+    clearTimeout(patience);
   }
 }
 
