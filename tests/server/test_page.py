@@ -141,6 +141,16 @@ def test_the_keyboard_is_enough(page):
     page.wait("return !document.querySelector('.hit') && document.querySelector('#q').value === ''")
 
 
+def test_the_keys_of_one_who_composes_a_character_are_left_alone(page):
+    ask(page, "battery")
+    press = """
+    const event = new KeyboardEvent("keydown", {key: arguments[0], isComposing: true, bubbles: true, cancelable: true});
+    return document.querySelector("#q").dispatchEvent(event);
+    """
+    assert page.run(press, "ArrowDown") and page.run(press, "Escape")
+    assert page.run("return [document.activeElement.id, document.querySelector('#q').value]") == ["q", "battery"]
+
+
 def test_documents_are_added_and_deleted(page, index):
     page.click("#change summary")
     for field, text in (

@@ -212,6 +212,7 @@ function recall() {
 }
 
 function press(event) {
+  if (event.isComposing) return; // the keys belong to who writes Japanese or Chinese
   const isTyping = event.target.matches("input:not([type=radio]), textarea");
   if (event.key === "/" && !isTyping) {
     event.preventDefault();
