@@ -74,6 +74,7 @@ def test_filters_narrow_the_hits_and_a_mistake_is_told(page):
     ask(page, "device battery")
     page.type("#filters", "year>=2020 lang=de")
     page.wait("return document.querySelectorAll('.hit').length === 1")
+    assert re.fullmatch(r"1 hit in [\d.]+ ms", page.text("#status")[0])
     page.type("#filters", " yeer=1")
     page.wait("return document.querySelector('#status.bad')")
     assert "has a field 'yeer'" in page.text("#status")[0]

@@ -27,6 +27,7 @@ function make(tag, attributes = {}, ...inside) {
 }
 
 const pieces = (list) => list.map((piece) => (piece.match ? make("mark", {}, piece.text) : piece.text));
+const counted = (count, name) => `${number(count)} ${name}${count === 1 ? "" : "s"}`;
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 3 });
 
 // ---- asking the server
@@ -85,7 +86,7 @@ async function search() {
     find("results").replaceChildren(...answers.map((answer) => column(answer, modes.length > 1)));
     const hits = answers.reduce((sum, answer) => sum + answer.hits.length, 0);
     const took = Math.max(...answers.map((answer) => answer.took_ms));
-    say(hits ? `${hits} hits in ${number(Number(took.toPrecision(2)))} ms` : "Nothing found.");
+    say(hits ? `${counted(hits, "hit")} in ${number(Number(took.toPrecision(2)))} ms` : "Nothing found.");
   } catch (error) {
     if (error.name !== "AbortError") say(error.message, true);
   } finally {
@@ -179,7 +180,7 @@ async function describe() {
     const info = await call("GET", "info");
     readOnly = info.read_only || !info.index;
     find("change").hidden = readOnly;
-    const served = info.index ? `${number(info.index.documents)} documents` : `${number(info.labels.labels)} labels`;
+    const served = info.index ? counted(info.index.documents, "document") : counted(info.labels.labels, "label");
     find("facts").textContent = `${served} · ${info.model}`;
     return true;
   } catch (error) {
