@@ -93,6 +93,18 @@ def refuse_given(context: typer.Context, *names: str, why: str) -> None:
             raise DataError(f"--{name.replace('_', '-')} {why}: leave it out.")
 
 
+def read_stdin() -> str:
+    """What standard input holds.
+
+    Raises:
+        DataError: It is written in another encoding than standard input's.
+    """
+    try:
+        return typer.get_text_stream("stdin").read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"Standard input is no {error.encoding.upper()}: convert it, as with iconv.") from error
+
+
 def resume_command() -> str:
     """The command line that goes on with this one."""
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]

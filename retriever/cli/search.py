@@ -76,7 +76,7 @@ def search(
     if mode == Mode.bm25:
         options.refuse_given(context, "nprobe", "ef", "rerank", why="is for vectors, and --mode bm25 has none")
     if query == "-":
-        query = typer.get_text_stream("stdin").read()
+        query = options.read_stdin()
     told = {name: value for name, value in (("nprobe", nprobe), ("ef", ef), ("rerank", rerank)) if value is not None}
     with Index.open(index, model) as opened:
         tuned = opened.manifest.tuning

@@ -170,7 +170,7 @@ def _read(texts: list[str]) -> list[str]:
         DataError: One of them is not UTF-8.
     """
     if texts == ["-"]:
-        lines = typer.get_text_stream("stdin", encoding="utf-8", errors="surrogateescape").read().split("\n")
+        lines = options.read_stdin().split("\n")
         texts = [line.removesuffix("\r") for line in lines if line.strip()]
     for number, text in enumerate(texts, 1):
         try:

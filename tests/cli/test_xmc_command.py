@@ -95,6 +95,8 @@ def test_texts_come_from_standard_input(folder):
     assert lines[1].split()[1:] == ["lazy", "dog", "all", "about", "lazy", "dog"]
     assert lines[3].strip() == "no label"
     assert json.loads(call("predict", model, labels, "-", "--json", stdin="")[0]) == {"predictions": []}
+    _, told = call("predict", model, labels, "-", stdin=b"lazy d\xf6g", code=2)
+    assert "Standard input is no UTF-8: convert it" in told
 
 
 def test_texts_and_labels_cannot_steer_the_terminal(folder, tmp_path):
