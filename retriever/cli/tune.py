@@ -122,8 +122,8 @@ def show_tuning(found: Tuning, index: Path, kinds: list[str]) -> None:
         console.print(f"Searches of {index} now find {share} of the ten nearest vectors.")
     else:
         console.print(
-            f"No settings reach {found.target:g}. Searches of {index} now find {chosen.recall:.3f}, the most there is: "
-            "choose another --factory or more --memory."
+            f"No settings reach {found.target:g} on the queries that choose. Searches of {index} now find "
+            f"{chosen.recall:.3f}, the most there is: choose another --factory or more --memory."
         )
 
 

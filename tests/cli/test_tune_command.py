@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from retriever.cli.app import app
-from retriever.cli.tune import parse_size
+from retriever.cli.tune import parse_size, show_tuning
 from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
 from retriever.errors import DataError
 from retriever.indexing import build
+from retriever.indexing.kinds import SearchSettings
+from retriever.indexing.tuning import TradeOff, Tuning
 
 WORDS = [f"word{number}" for number in range(60)]
 
@@ -71,6 +74,14 @@ def test_documents_serve_where_there_are_no_queries_and_are_said_to_be_easier(in
     found = json.loads(call("index", "tune", index, "--recall", "0.9", "--json")[0])
     assert found["kinds"] == ["IVF16,PQ8x4fs"] and not found["tuning"]["own"]
     assert found["tuning"]["chosen"] in found["tuning"]["table"]
+
+
+def test_a_recall_that_is_not_reached_is_told_without_contradiction(capsys):
+    chosen = TradeOff(settings=SearchSettings(nprobe=64), recall=0.991, error=0.002, per_second=100)
+    told = {"target": 0.99, "chosen": chosen, "reached": False, "table": [chosen]}
+    show_tuning(Tuning(exact_per_second=50, queries=500, own=True, **told), Path("index"), ["IVF64,PQ8x4fs"])
+    said = capsys.readouterr().out
+    assert "No settings reach 0.99 on the queries that choose. Searches of index now find 0.991, the most" in said
 
 
 def test_another_kind_is_made_on_demand(index):
