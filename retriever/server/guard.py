@@ -83,14 +83,12 @@ class Guard:
             raise _too_large(self._settings)
 
     def _key(self, scope: Scope, headers: Headers) -> Key:
-        key = find_key(self._settings.keys, _secret(headers))
+        secret = _secret(headers)
+        key = find_key(self._settings.keys, secret)
         if key is None:
-            raise RefusedError(
-                401,
-                "unauthorized",
-                "This needs a key: send it as Authorization: Bearer KEY.",
-                {"WWW-Authenticate": "Bearer"},
-            )
+            reason = "This key is unknown here: send another one" if secret else "This needs a key: send it"
+            sentence = f"{reason} as Authorization: Bearer KEY."
+            raise RefusedError(401, "unauthorized", sentence, {"WWW-Authenticate": "Bearer"})
         if _writes(scope) and not key.may_write:
             raise RefusedError(403, "forbidden", "This key may read and not write: use one that may.")
         return key

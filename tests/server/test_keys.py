@@ -102,6 +102,13 @@ def test_without_a_key_nothing_is_told(client, method, path, headers):
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+def test_a_key_that_is_missing_is_told_from_a_wrong_one(client):
+    assert "needs a key" in refusal(client.get("/info"), 401, "unauthorized")
+    for headers in ({"Authorization": f"Bearer {READER}x"}, {"X-API-Key": READER[1:]}):
+        sentence = refusal(client.get("/info", headers=headers), 401, "unauthorized")
+        assert "key is unknown here" in sentence and READER[1:] not in sentence
+
+
 @pytest.mark.parametrize("headers", [BEARER, {"authorization": f"bearer  {READER}"}, {"X-API-Key": READER}])
 def test_a_reading_key_reads_and_does_not_write(client, index, headers):
     assert client.get("/search", params={"q": "a"}, headers=headers).status_code == 200
