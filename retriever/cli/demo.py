@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from retriever.cli import options
-from retriever.cli.show import RichReporter, print_json
+from retriever.cli.show import RichReporter, output_console, print_json
 
 
 class Family(str, Enum):
@@ -40,7 +39,7 @@ def demo(
     if json:
         print_json(outcome.to_json())
         return
-    console = Console(soft_wrap=True)
+    console = output_console()
     title = f"{outcome.queries:,} first sentences as queries for {outcome.documents:,} docstring bodies"
     console.print(metrics_table(outcome.metrics, outcome.intervals, title=title))
     for difference in outcome.differences:

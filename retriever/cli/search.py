@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from retriever.cli import options
-from retriever.cli.show import harmless, print_json
+from retriever.cli.show import harmless, output_console, print_json
 
 if TYPE_CHECKING:
     from retriever.indexing.searching import Hit
@@ -95,7 +94,7 @@ def search(
     if json:
         print_json({"query": query, "mode": mode.value, "hits": [_record(hit, explain) for hit in hits]})
         return
-    console = Console(soft_wrap=True)
+    console = output_console()
     if not hits:
         console.print("Nothing found.")
     for hit in hits:

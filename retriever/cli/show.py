@@ -19,8 +19,13 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def error_console() -> Console:
-    """Where progress, notes and errors go."""
-    return Console(stderr=True, soft_wrap=True)
+    """Where progress, notes and errors go; names between colons stay as they are."""
+    return Console(stderr=True, soft_wrap=True, emoji=False)
+
+
+def output_console() -> Console:
+    """Where answers for people go; names between colons, as in an id ``a:x:b``, stay as they are."""
+    return Console(soft_wrap=True, emoji=False)
 
 
 def as_json(value: Any) -> str:  # noqa: ANN401 — any JSON value
@@ -47,7 +52,8 @@ class RichReporter(Reporter):
     """Draws a bar a stage on a terminal, and writes a line a stage elsewhere."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, soft_wrap=True, quiet=quiet)
+        self.console = error_console()
+        self.console.quiet = quiet
 
     def note(self, sentence: str) -> None:
         """Print a sentence."""

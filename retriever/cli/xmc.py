@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from retriever.cli import options
-from retriever.cli.show import RichReporter, harmless, print_json
+from retriever.cli.show import RichReporter, harmless, output_console, print_json
 from retriever.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def xmc(
     if json:
         print_json(results.to_json())
         return
-    console = Console(soft_wrap=True)
+    console = output_console()
     console.print(f"{model} on {conditions(results)}", markup=False, highlight=False)
     console.print(xmc_table(results))
     console.print(group_table(results))
@@ -153,7 +152,7 @@ def predict(
         tagged = zip(texts, found, strict=True)
         print_json({"predictions": [{"text": text, "labels": [asdict(tag) for tag in tags]} for text, tags in tagged]})
         return
-    console = Console(soft_wrap=True)
+    console = output_console()
     for text, tags in zip(texts, found, strict=True):
         console.print(harmless(snippet(text, 100)), style="bold", markup=False, highlight=False)
         for tag in tags:

@@ -114,6 +114,15 @@ def test_whatever_a_document_holds_reaches_a_terminal_of_any_kind(folder, tmp_pa
     assert json.loads(told)["hits"][0]["id"] == "😀"
 
 
+def test_names_between_colons_are_shown_as_they_are(folder, tmp_path):
+    (tmp_path / "odd.jsonl").write_text('{"_id": "a:x:b", "title": ":warning: heron", "text": ":smile:"}\n')
+    call("index", "build", folder / "model", tmp_path / "odd.jsonl", "-o", tmp_path / "odd", "-q")
+    out, _ = call("search", tmp_path / "odd", "heron", "--mode", "bm25")
+    assert "a:x:b  :warning: heron" in out and ":smile:" in out
+    _, told = call("index", "delete", tmp_path / "odd", "b:x:a", code=2)
+    assert "'b:x:a'" in told
+
+
 def test_search_explains_its_hits_by_vectors_and_words(folder):
     query = next(iter(tiny.corpus())).text[:25]
     hits = json.loads(call("search", folder / "index", query, "-k", 100, "--explain", "--json")[0])["hits"]
