@@ -21,7 +21,7 @@ from anyio import fail_after
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retriever.server.errors import RefusedError
-from retriever.server.keys import Key, find_key
+from retriever.server.keys import find_key
 from retriever.server.listen import is_loopback
 from retriever.server.settings import Settings
 
@@ -61,17 +61,18 @@ class Guard:
         await self._app(scope, receive if scope["method"] == "GET" else _limited(receive, self._settings), send)
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
+        client = scope.get("client")
+        scope["key"] = client[0] if client else ""
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise RefusedError(400, "bad_request", "The request names several hosts: send one Host header.")
         if not self._settings.keys and not is_loopback(_host(headers)):
             raise RefusedError(
                 403, "forbidden", "Without keys this server answers to names of its own machine only, as localhost."
             )
-        key = self._key(scope, headers) if self._settings.keys and scope["path"] not in OPEN else None
-        client = scope.get("client")
-        scope["key"] = caller = key.name if key else client[0] if client else ""
+        if self._settings.keys and scope["path"] not in OPEN:
+            self._check_key(scope, headers)
         if self._settings.rate is not None and scope["path"] != "/health":
-            self._spend(caller, self._settings.rate)
+            self._spend(scope["key"], self._settings.rate)
 
     def _check_body(self, headers: Headers) -> None:
         length = _value(headers, b"content-length")
@@ -82,16 +83,16 @@ class Guard:
         if length.isdecimal() and int(length[:20]) > self._settings.max_body:
             raise _too_large(self._settings)
 
-    def _key(self, scope: Scope, headers: Headers) -> Key:
+    def _check_key(self, scope: Scope, headers: Headers) -> None:
         secret = _secret(headers)
         key = find_key(self._settings.keys, secret)
         if key is None:
             reason = "This key is unknown here: send another one" if secret else "This needs a key: send it"
             sentence = f"{reason} as Authorization: Bearer KEY."
             raise RefusedError(401, "unauthorized", sentence, {"WWW-Authenticate": "Bearer"})
+        scope["key"] = key.name
         if _writes(scope) and not key.may_write:
             raise RefusedError(403, "forbidden", "This key may read and not write: use one that may.")
-        return key
 
     def _spend(self, caller: str, rate: float) -> None:
         now, most = self._clock(), max(1.0, rate * BURST)

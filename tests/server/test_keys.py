@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from server_app import refusal, serving
 
@@ -100,6 +102,13 @@ def test_without_a_key_nothing_is_told(client, method, path, headers):
     response = client.request(method, path, headers=headers)
     refusal(response, 401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_log_tells_whose_request_was_refused(client, caplog):
+    caplog.set_level(logging.INFO, "retriever.server")
+    client.get("/info", headers={"X-API-Key": "x"})
+    client.delete("/documents/reset", headers=BEARER)
+    assert [record.caller for record in caplog.records] == ["testclient", KEYS[0].name]
 
 
 def test_a_key_that_is_missing_is_told_from_a_wrong_one(client):
