@@ -22,7 +22,7 @@ import numpy as np
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.document import Document
 from retriever.data.knownitem import known_items
-from retriever.errors import DataError
+from retriever.errors import DataError, OutputError
 from retriever.eval.judge import judge, to_run
 from retriever.eval.metrics import score_run
 from retriever.eval.plots import bars_svg
@@ -39,6 +39,7 @@ from retriever.eval.report import (
 from retriever.eval.significance import bootstrap_interval, paired_randomisation
 from retriever.eval.tables import Intervals, Metrics
 from retriever.figure import house_style
+from retriever.files import write_atomically
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.index import Hit, Index
 from retriever.indexing.tfidf import TfidfIndex
@@ -49,6 +50,7 @@ from retriever.training.recipebook import load_recipe
 from retriever.training.trainer import LOG
 
 RECIPES = {"static": "contriever-cpu", "transformer": "contriever-small"}
+MODEL, INDEX, REPORT, MARK = "model", "index", "report.html", "DEMO.txt"
 SHOWN = ("recall@10", "recall@100", "mrr@10")
 DEPTH = 1000  # hits fused and judged
 SEARCHES = (
@@ -128,7 +130,8 @@ def run_demo(
     """Run the whole path once; see the module's header.
 
     Args:
-        output: Gets ``model/``, ``index/`` and ``report.html``; those of an earlier demo are replaced.
+        output: Gets ``model/``, ``index/`` and ``report.html``; those of an earlier demo, told by ``DEMO.txt`` beside
+            them, are replaced.
         family: ``static`` or ``transformer``.
         corpus: Titled documents, instead of the documentation of this Python.
         count: Queries to hold out.
@@ -138,20 +141,21 @@ def run_demo(
 
     Raises:
         DataError: The corpus has no titles to ask for.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or holds a model, an index or a report that no demo made.
         RetrieverError: Matplotlib, which the report needs, is not installed.
     """
     reporter, seconds = reporter or Reporter(), dict[str, float]()
     with house_style():
         pass  # a missing matplotlib shows now, not after the training
     recipe = load_recipe(RECIPES[family], {"seed": seed, **(overrides or {})})
+    claim(output)
     with _timed(seconds, "corpus"), reporter.stage("corpus") as advance:
         questions = ask(corpus or open_corpus("pydocs"), count, seed)
         advance(len(list(questions.bodies)))
     with _timed(seconds, "train"):
-        encoder = train(recipe, questions.bodies, output / "model", overwrite=True, reporter=reporter)
+        encoder = train(recipe, questions.bodies, output / MODEL, overwrite=True, reporter=reporter)
     with _timed(seconds, "index"), reporter.stage("index") as advance:
-        index = Index.build(encoder, questions.bodies, output / "index", overwrite=True, progress=advance)
+        index = Index.build(encoder, questions.bodies, output / INDEX, overwrite=True, progress=advance)
     with _timed(seconds, "eval"), reporter.stage("evaluate") as advance:
         metrics, intervals, differences = evaluate(index, questions)
         advance(len(questions.queries))
@@ -164,12 +168,26 @@ def run_demo(
         differences=differences,
         searches=searches,
         seconds=seconds,
-        model=output / "model",
-        index=output / "index",
-        report=output / "report.html",
+        model=output / MODEL,
+        index=output / INDEX,
+        report=output / REPORT,
     )
     report(outcome)
     return outcome
+
+
+def claim(output: Path) -> None:
+    """Make a folder the demo's own.
+
+    Raises:
+        OutputError: It cannot be written, or holds a model, an index or a report that no demo made.
+    """
+    taken = next((name for name in (MODEL, INDEX, REPORT) if (output / name).exists()), None)
+    if taken is not None and not (output / MARK).exists():
+        raise OutputError(f"{output / taken} was made by no demo, which would replace it: choose another --output.")
+    write_atomically(
+        output / MARK, f"`retriever demo` made {MODEL}, {INDEX} and {REPORT} beside this, and replaces them.\n"
+    )
 
 
 def ask(corpus: Corpus, count: int, seed: int) -> Questions:

@@ -10,9 +10,9 @@ import pytest
 
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
-from retriever.demo import ask, next_commands, run_demo
+from retriever.demo import ask, claim, next_commands, run_demo
 from retriever.encoder import Encoder
-from retriever.errors import DataError, RetrieverError
+from retriever.errors import DataError, OutputError, RetrieverError
 from retriever.indexing.index import Index
 
 FAST = {"steps": 20, "every": 10, "size": 64, "dimension": 32, "queries": 20}
@@ -45,6 +45,24 @@ def test_the_demo_makes_a_model_an_index_a_report_and_the_promised_object(tmp_pa
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("<svg") == 2 and "Recall@100, dense minus bm25" in page
     assert all(command.startswith("retriever ") for command in next_commands(outcome))
+
+
+@pytest.mark.parametrize("name", ["model", "index", "report.html"])
+def test_what_no_demo_made_is_not_replaced(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+    with pytest.raises(
+        OutputError, match=rf"{name} was made by no demo, which would replace it: choose another --output"
+    ):
+        run_demo(tmp_path, corpus=corpus(), count=30, overrides=FAST)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name / "mine.txt").exists()
+
+
+def test_a_demo_replaces_what_one_before_it_left(tmp_path):
+    claim(tmp_path)
+    (tmp_path / "model").mkdir()
+    claim(tmp_path)
+    assert "retriever demo" in (tmp_path / "DEMO.txt").read_text()
 
 
 def test_a_missing_matplotlib_shows_before_the_training(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ class Family(str, Enum):
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where model, index and report go.")] = Path("demo"),
     encoder: Annotated[
-        Family, typer.Option(help="static: minutes; transformer: a quarter of an hour, and worse.")
+        Family, typer.Option(help="static: minutes; transformer: twenty minutes, and worse.")
     ] = Family.static,
     seed: Annotated[int, typer.Option(min=0, help="Of the queries and of training.")] = 0,
     threads: options.Threads = None,
