@@ -121,10 +121,11 @@ def _check_finite(vectors: NDArray[np.float32], first: int) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(vectors.sum()):  # quicker than to look at each number
             return
-    for number in np.flatnonzero(~np.isfinite(vectors).all(1)):
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
         raise DataError(
-            f"The vector of text {first + number}, counted from 0, holds NaN or infinity: the encoder is broken, train "
-            "or load it again."
+            f"The vector of text {first + broken[0]}, counted from 0, holds NaN or infinity: the encoder is broken, "
+            "train or load it again."
         )
 
 
