@@ -6,7 +6,8 @@
 3. Several positives of a query are weighted by how well they fit it: ``softmax_v(⟨q̂, k̂_v⟩ / τ_r)`` of vectors without a
    gradient, the momentum encoder's if there is one (ReContriever; Lei et al. 2023, arXiv 2306.03166, normalised by a
    softmax because a dot product may be negative).
-4. The opposite direction, if asked for, contrasts each first positive with all queries of the batch.
+4. The opposite direction, if asked for, contrasts each first positive with all queries of the batch but those that
+   know it; without in-batch negatives there is none.
 5. Several views of a text may instead be a term each, ``Σ_v InfoNCE(query, view v)`` with the keys of that view alone
    (WhitenedCSE; Zhuo et al. 2023, arXiv 2305.17746), or anchors each, over all pairs of views.
 """
@@ -90,27 +91,33 @@ def _one_term(
     if queue is not None and len(queue):
         candidates, ids = torch.cat([candidates, queue.vectors]), torch.cat([ids, queue.ids])
     known = torch.from_numpy(batch.known).to(ids.device)
-    live = admitted(known, ids, batch.positives)
+    live = admitted(known, ids, size * batch.positives)
     if not negatives.in_batch:
         live = _without_others(live, (size, len(candidates)), len(keys.vectors), len(documents), first, ids.device)
-    alone = parallel.world() == 1
+    symmetric, alone = objective.symmetric and negatives.in_batch, parallel.world() == 1
     loss = objectives.in_batch(
         queries,
         candidates,
         objective.temperature,
-        objective.symmetric and alone,
+        symmetric and alone,
         objective.link,
         first=first,
         shares=relevance(teacher or (queries, documents), batch.positives, objective.relevance),
         live=live,
         margin=objective.false_negatives,
     )
-    if objective.symmetric and not alone:
-        texts = torch.from_numpy(batch.known[:, :2]).contiguous().to(ids.device)  # document and own text
-        among = admitted(known, parallel.gather(texts), 1)
-        start, everyone = parallel.rank() * size, parallel.gather(queries)
+    if symmetric and not alone:
+        own = torch.from_numpy(batch.ids[:size]).to(ids.device)
+        among = admitted(parallel.gather(known), own, size)  # (W · B, B)
         back = objectives.in_batch(
-            documents[:size], everyone, objective.temperature, False, objective.link, first=start, live=among
+            documents[:size],
+            parallel.gather(queries),
+            objective.temperature,
+            False,
+            objective.link,
+            first=parallel.rank() * size,
+            live=None if among is None else among.T,
+            margin=objective.false_negatives,
         )
         loss = (loss + back) / 2
     return loss.sum() / (size * parallel.world())
@@ -139,7 +146,7 @@ def _all_pairs(queries: Tensor, documents: Tensor, batch: Batch, objective: Obje
         return parallel.gather(own.transpose(0, 1).contiguous()).transpose(0, 1)
 
     known = torch.from_numpy(batch.known).to(ids.device).repeat(views, 1)  # (V · b, R)
-    live = admitted(known, everybody(ids.view(views, size, 2)).reshape(-1, 2), views)
+    live = admitted(known, everybody(ids.view(views, size, 2)).reshape(-1, 2), len(known) * views)
     first = parallel.rank() * size
     loss = objectives.all_pairs(
         anchors, everybody(anchors), objective.temperature, objective.link, first=first, live=live
@@ -147,13 +154,13 @@ def _all_pairs(queries: Tensor, documents: Tensor, batch: Batch, objective: Obje
     return loss.sum() / (len(loss) * world)
 
 
-def admitted(known: Tensor, ids: Tensor, positives: int) -> Tensor | None:
+def admitted(known: Tensor, ids: Tensor, own: int) -> Tensor | None:
     """Which keys are no positive, duplicate or relevant document of a query.
 
     Args:
         known: Ids each query knows, (B, R).
         ids: Ids of each key, (M, I).
-        positives: Keys of its own a query has, all of which it knows.
+        own: Pairs of a query and a key of its own, all of which the queries know.
 
     Returns:
         Booleans (B, M); None where nothing but the queries' own keys would be left out.
@@ -167,7 +174,7 @@ def admitted(known: Tensor, ids: Tensor, positives: int) -> Tensor | None:
     columns = order[low.flatten().repeat_interleave(counts) + within] // ids.shape[1]
     live = torch.ones(len(known), len(ids), dtype=torch.bool, device=ids.device)
     live[rows, columns] = False
-    return None if int(live.sum()) == live.numel() - len(known) * positives else live
+    return None if int(live.sum()) == live.numel() - own else live
 
 
 def relevance(vectors: tuple[Tensor, Tensor], positives: int, temperature: float | None) -> Tensor | None:

@@ -139,12 +139,40 @@ def test_symmetric_averages_both_directions_and_masks_both():
     assert float(found) == pytest.approx((there + back) / 2)
 
 
+def test_a_document_does_not_meet_the_queries_that_know_it():
+    queries, documents = vectors(3, 0), vectors(3, 1)
+    given = batch(3, known=[[0, 10], [10, 10], [20, 20]])  # query 0 is answered by document 1, too
+    found = loss_of(queries, documents, given, objective={"symmetric": True})
+    there = plain(queries, documents, 1, lambda i, j: (i, j) != (0, 1))
+    back = plain(documents, queries, 1, lambda j, i: (i, j) != (0, 1))
+    assert float(found) == pytest.approx((there + back) / 2)
+
+
+def test_the_margin_of_a_document_is_that_of_its_own_query():
+    queries, documents = vectors(5, 0), vectors(5, 1)
+    found = loss_of(queries, documents, batch(5), objective={"symmetric": True, "false_negatives": 0.1})
+    scores = queries @ documents.T
+    own = scores.diagonal()
+    there = plain(queries, documents, 1, lambda i, j: bool(scores[i, j] <= own[i] + 0.1))
+    back = plain(documents, queries, 1, lambda j, i: bool(scores[i, j] <= own[j] + 0.1))
+    assert float(found) == pytest.approx((there + back) / 2)
+
+
+def test_without_in_batch_negatives_there_is_no_opposite_direction():
+    queries, documents = vectors(3, 0), vectors(9, 1)
+    one, both = (
+        loss_of(queries, documents, batch(3, explicit=2), objective={"symmetric": on}, in_batch=False, queue=8)
+        for on in (False, True)
+    )
+    assert float(one) == float(both)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 12), st.integers(0, 10_000))
 def test_admission_is_the_plain_loop(size, facts, keys, seed):
     random = np.random.default_rng(seed)
     known, ids = random.integers(0, 9, (size, facts)), random.integers(0, 9, (keys, 2))
-    found = admitted(torch.from_numpy(known), torch.from_numpy(ids), 1)
+    found = admitted(torch.from_numpy(known), torch.from_numpy(ids), size)
     expected = [[not set(known[i]) & set(ids[j]) for j in range(keys)] for i in range(size)]
     if found is None:
         assert sum(not x for row in expected for x in row) == size
@@ -153,7 +181,7 @@ def test_admission_is_the_plain_loop(size, facts, keys, seed):
 
 
 def test_nothing_is_masked_where_only_the_own_document_is_known():
-    assert admitted(torch.tensor([[1], [2]]), torch.tensor([[1, 11], [2, 12], [3, 13]]), 1) is None
+    assert admitted(torch.tensor([[1], [2]]), torch.tensor([[1, 11], [2, 12], [3, 13]]), 2) is None
 
 
 def test_two_views_of_a_text_give_the_cross_entropy_of_simcse_whatever_the_terms():

@@ -25,7 +25,7 @@ from retriever.training.memory import Queue
 from retriever.training.recipe import Negatives, Objective
 
 
-def gradient(symmetric, queue, momentum, terms="joint"):
+def gradient(symmetric, queue, momentum, terms="joint", margin=None, in_batch=True):
     """Gradient with respect to the vectors of this process: a document of each query, and a hard negative.
 
     With other terms than ``joint`` the hard negative is a second positive.
@@ -34,7 +34,7 @@ def gradient(symmetric, queue, momentum, terms="joint"):
     size = 6
     second = [[50 + i if terms == "joint" else i % 5, 200 + i] for i in range(size)]
     ids = [[i % 5, 100 + i] for i in range(size)] + second  # 0 and 5 are twins
-    whole = test_loss.batch(size, explicit=1, ids=ids, known=[[i % 5, 900 + i] for i in range(size)])
+    whole = test_loss.batch(size, explicit=1, ids=ids, known=[[i % 5, 900 + i, 2 * i % 5] for i in range(size)])
     blank = Ragged.from_rows([[i] for i in range(2 * size)])
     positives = 1 if terms == "joint" else 2
     whole = type(whole)(Ragged.from_rows([[i] for i in range(size)]), blank, positives, whole.known, whole.ids)
@@ -53,8 +53,8 @@ def gradient(symmetric, queue, momentum, terms="joint"):
         share,
         memory,
         None,
-        Objective(temperature=0.3, symmetric=symmetric, terms=terms),
-        Negatives(queue=queue),
+        Objective(temperature=0.3, symmetric=symmetric, terms=terms, false_negatives=margin),
+        Negatives(queue=queue, in_batch=in_batch),
     )
     loss.backward()
     return {
@@ -88,17 +88,21 @@ def launch(arguments, processes, **environment):
 
 
 @pytest.mark.parametrize(
-    ("symmetric", "queue", "momentum", "terms"),
+    ("symmetric", "queue", "momentum", "terms", "margin", "in_batch"),
     [
-        (False, 0, False, "joint"),
-        (True, 0, False, "joint"),
-        (True, 8, True, "joint"),
-        (True, 0, False, "sum"),
-        (False, 0, False, "all_pairs"),
+        (False, 0, False, "joint", None, True),
+        (True, 0, False, "joint", None, True),
+        (True, 0, False, "joint", 0.1, True),
+        (True, 8, True, "joint", None, True),
+        (True, 8, False, "joint", None, False),
+        (True, 0, False, "sum", None, True),
+        (False, 0, False, "all_pairs", None, True),
     ],
 )
-def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path, symmetric, queue, momentum, terms):
-    arguments = (symmetric, queue, momentum, terms)
+def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(
+    tmp_path, symmetric, queue, momentum, terms, margin, in_batch
+):
+    arguments = (symmetric, queue, momentum, terms, margin, in_batch)
     one = gradient(*arguments)
     launch([__file__, "gradient", str(tmp_path), json.dumps(arguments)], 2)
     parts = [torch.load(tmp_path / str(rank)) for rank in range(2)]

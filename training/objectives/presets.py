@@ -43,8 +43,8 @@ def in_batch(
         first: Where the positives begin.
         shares: How much each of its K positives counts for a query, (B, K); one positive if omitted.
         live: False where a document is no candidate of a query, (B, M); its positives always are.
-        margin: Leave out the negatives that score more than the first positive plus this, as likely relevant too
-            (Solatorio 2024, arXiv 2402.16829).
+        margin: Leave out the negatives that score more than an anchor's first positive plus this, as likely relevant
+            too (Solatorio 2024, arXiv 2402.16829).
 
     Returns:
         The loss per query, (B,), fp32 (fp64 if the inputs are).
@@ -60,20 +60,16 @@ def in_batch(
     with torch.autocast(queries.device.type, enabled=False):
         scores = _fp32(queries) @ _fp32(documents).T  # (B, M)
         columns = _columns(scores, first, views)  # (B, K)
-        if margin is not None:
-            own = scores.detach().gather(1, columns[:, :1])
-            near = scores.detach() <= own + margin
-            live = near if live is None else live & near
         targets = torch.zeros_like(scores)
         targets.scatter_(1, columns, 1.0 if shares is None else shares.to(scores.dtype))
-        weights = None if live is None else live.to(scores.dtype).scatter_(1, columns, 1.0)
-        loss = contrast(scores, targets, weights, temperature, link)
+        loss = contrast(scores, targets, _weights(scores, columns, live, margin), temperature, link)
         if not symmetric:
             return loss
         size = len(queries)
-        back, among = scores[:, :size].T, None if weights is None else weights[:, :size].T  # (B, B)
+        back, among = scores[:, :size].T, None if live is None else live[:, :size].T  # (B, B)
         diagonal = torch.eye(size, dtype=scores.dtype, device=scores.device)
-        return (loss + contrast(back, diagonal, among, temperature, link)) / 2
+        weights = _weights(back, _columns(back, 0, 1), among, margin)
+        return (loss + contrast(back, diagonal, weights, temperature, link)) / 2
 
 
 def all_pairs(
@@ -120,6 +116,14 @@ def _columns(scores: Tensor, first: int, views: int) -> Tensor:
     """Where each query's positives are, (B, K)."""
     rows, starts = (torch.arange(count, device=scores.device) for count in (len(scores), views))
     return first + rows[:, None] + starts * len(scores)
+
+
+def _weights(scores: Tensor, columns: Tensor, live: Tensor | None, margin: float | None) -> Tensor | None:
+    """Weights of the candidates, (B, M): those of positives are 1; None where all are."""
+    if margin is not None:
+        near = scores.detach() <= scores.detach().gather(1, columns[:, :1]) + margin
+        live = near if live is None else live & near
+    return None if live is None else live.to(scores.dtype).scatter_(1, columns, 1.0)
 
 
 def _fp32(vectors: Tensor) -> Tensor:
