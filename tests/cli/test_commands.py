@@ -185,6 +185,13 @@ def test_a_reader_that_has_had_enough_is_no_error():
     assert found.stderr == ""
 
 
+@pytest.mark.parametrize(("closed", "shown"), [(">&-", ""), (">&- <&-", ""), ("<&- 2>&-", "{")])
+def test_closed_streams_are_no_error(folder, closed, shown):
+    command = f"{sys.executable} -m retriever data stats {folder / 'notes.jsonl'} --json {closed}"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert found.returncode == 0 and found.stdout[:1] == shown and "Traceback" not in found.stderr
+
+
 def test_encode_writes_the_vectors_of_a_corpus(folder, tmp_path):
     data = [folder / "model", folder / "notes.jsonl", "-o", tmp_path / "v"]
     assert json.loads(call("encode", *data, "--json")[0]) == {
