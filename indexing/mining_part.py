@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import OutputError
-from retriever.files import replacing, sync, write_atomically
+from retriever.files import check_beginning, replacing, sync, write_atomically
 
 HEADER, VECTORS, LINES = "header.json", "vectors.bin", "lines.jsonl"
 
@@ -55,8 +55,9 @@ class Part:
 
         Raises:
             OutputError: The place is taken or cannot be written, another process has it, or there is nothing to go on
-                with, or it was begun by a run made of something else.
+                with, or it was begun by a run made of something else; or both options are given.
         """
+        check_beginning(resume, overwrite)
         part = cls(output)
         if not resume:
             with part._locked():

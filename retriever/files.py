@@ -19,6 +19,16 @@ LEAST = 1 << 20  # bytes: a disk with less room counts as full
 AT_FDCWD, EXCHANGE = -100, 2  # renameat2(2): paths relative to the working folder; swap the two
 
 
+def check_beginning(resume: bool, overwrite: bool) -> None:
+    """See that a run either goes on with another one or replaces it.
+
+    Raises:
+        OutputError: It is to do both.
+    """
+    if resume and overwrite:
+        raise OutputError("--resume goes on with a run and --overwrite replaces it: pass one of the two.")
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
     """Write a whole file: a crash or a full disk leaves the old file, or none.
 

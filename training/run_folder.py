@@ -17,7 +17,7 @@ from pathlib import Path
 from retriever.encoder import Encoder
 from retriever.encoder.own_tokens import FILE as OWN_TOKENS
 from retriever.errors import DataError, OutputError, RecipeError, RetrieverError
-from retriever.files import write_atomically
+from retriever.files import check_beginning, write_atomically
 from retriever.reporting import Reporter
 from retriever.training import parallel
 from retriever.training.checkpoint import remove_checkpoints
@@ -58,9 +58,11 @@ def check_output(folder: Path, settings: Recipe, resume: bool, overwrite: bool) 
     """See that the output folder can be this run's own.
 
     Raises:
-        OutputError: It holds a model or a run that is not to be replaced, something else, or nothing to resume.
+        OutputError: It holds a model or a run that is not to be replaced, something else, or nothing to resume; or it
+            is both to be resumed and to be replaced.
         RecipeError: The run to resume had another recipe.
     """
+    check_beginning(resume, overwrite)
     finished, begun = (folder / MARK).exists(), (folder / RECIPE).exists()
     if resume:
         if finished:

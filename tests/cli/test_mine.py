@@ -143,6 +143,7 @@ MISTAKES = [
     (["{folder}/woods", "--ranks", "145:200"], "a pool of 144 texts, too few"),
     (["{folder}/woods", "--dtype", "float16"], "choose auto, float32 or bfloat16"),
     (["{folder}/woods", "--resume"], "no unfinished run"),
+    (["{folder}/woods", "--resume", "--overwrite"], "pass one of the two"),
     (["{folder}/ids.tsv"], "--corpus"),
     (["{tmp}/bad.jsonl"], "bad.jsonl:2 has a query without a positive document"),
     (["{tmp}/none.jsonl"], "There is no file or folder"),

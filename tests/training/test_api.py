@@ -115,6 +115,12 @@ def test_an_unfinished_run_is_refused_unless_resumed(tmp_path):
         tiny.run("static", tmp_path / "m")
 
 
+def test_a_run_is_resumed_or_replaced_not_both(tmp_path):
+    with pytest.raises(OutputError, match="--resume goes on with a run and --overwrite replaces it: pass one"):
+        tiny.run("static", tmp_path / "m", resume=True, overwrite=True)
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 def test_two_runs_never_train_in_one_folder(tmp_path, monkeypatch, how):
     """A second run begins while the first is at its second update."""
