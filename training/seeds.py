@@ -3,7 +3,8 @@
 1. The runs of one output folder are its sub-folders ``seed-S``: the recipe with the seed S, and nothing else changed.
 2. The score of a run is that of the step it kept; over the runs it has a mean and a standard deviation (n − 1).
 3. Two recipes are compared on the seeds they share, in pairs: the mean difference, its 95 % interval, and Student's
-   paired t-test (Dror et al. 2018, arXiv 1809.01448, on which test for what).
+   paired t-test (Dror et al. 2018, arXiv 1809.01448, on which test for what). Where the seeds all differ alike there is
+   no spread to test by, and p is that of the sign test, 2 · 2⁻ˢ for S seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from retriever.errors import DataError, OutputError, RecipeError
+from retriever.files import check_beginning
 from retriever.reporting import Reporter
 from retriever.training.api import Data, train
 from retriever.training.outcome import Outcome, read_outcome
@@ -27,6 +29,7 @@ from retriever.training.run_folder import MARK, RECIPE
 from retriever.training.trainer import LOG
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # of a score; differences that are equal but for it are alike
 
 Scores = NDArray[np.float64]
 
@@ -81,12 +84,21 @@ class Comparison:
         return float((self.second - self.first).mean())
 
     @property
+    def alike(self) -> bool:
+        """Whether the seeds all differ by the same."""
+        return float(np.ptp(self.second - self.first)) <= ROUNDING
+
+    @property
+    def test(self) -> str:
+        """What the p-value is of."""
+        return "sign test" if self.alike else "paired t-test"
+
+    @property
     def p_value(self) -> float:
-        """Of the paired t-test, two-sided."""
-        gaps = self.second - self.first
-        if not gaps.std():
-            return 0.0 if gaps.any() else 1.0
-        return float(stats.ttest_1samp(gaps, 0).pvalue)
+        """Of the test, two-sided."""
+        if not self.alike:
+            return float(stats.ttest_1samp(self.second - self.first, 0).pvalue)
+        return 1.0 if abs(self.difference) <= ROUNDING else 2.0 ** (1 - len(self.seeds))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -107,6 +119,7 @@ class Comparison:
             "difference": self.difference,
             "interval": list(self.interval),
             "p": self.p_value,
+            "test": self.test,
         }
 
 
@@ -136,10 +149,11 @@ def train_seeds(
         reporter: Hears of progress.
 
     Raises:
-        OutputError: There is a model or a run already.
+        OutputError: There is a model or a run already, or it is both to be resumed and to be replaced.
         RecipeError: The runs to go on with had another recipe.
         RetrieverError: As for a single run.
     """
+    check_beginning(resume, overwrite)
     folder, reporter = Path(output), reporter or Reporter()
     runs = {recipe.seed + number: folder / f"seed-{recipe.seed + number}" for number in range(count)}
     _check(folder, list(runs.values()), resume or overwrite)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.table import Table
 
 from retriever.cli import options
 from retriever.cli.show import print_json
+
+if TYPE_CHECKING:
+    from retriever.training.seeds import Comparison
 
 
 def compare(
@@ -33,7 +36,6 @@ def compare(
     table = Table("seed", *(escape(str(folder)) for folder in (first, second)), "difference")
     for seed, ours, theirs in zip(found.seeds, found.first, found.second, strict=True):
         table.add_row(str(seed), f"{ours:.4f}", f"{theirs:.4f}", f"{theirs - ours:+.4f}")
-    low, high = found.interval
     gaps = found.second - found.first
     sides = (found.first, found.second)
     table.add_section()
@@ -41,9 +43,11 @@ def compare(
     table.add_row("sd", *(f"{side.std(ddof=1):.4f}" for side in (*sides, gaps)))
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(
-        f"{found.metric}: {found.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {found.p_value:.3f} "
-        f"(paired t-test, {len(found.seeds)} seeds)",
-        markup=False,
-        highlight=False,
-    )
+    console.print(_verdict(found), markup=False, highlight=False)
+
+
+def _verdict(found: Comparison) -> str:
+    low, high = found.interval
+    spread = "alike with all seeds" if found.alike else f"95 % interval {low:+.4f} to {high:+.4f}"
+    p = "p < .001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    return f"{found.metric}: {found.difference:+.4f}, {spread}, {p} ({found.test}, {len(found.seeds)} seeds)"

@@ -8,6 +8,8 @@ import pytest
 import tiny
 from test_commands import FAST, call
 
+from retriever.training.outcome import Outcome, write_outcome
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
@@ -40,12 +42,22 @@ def test_mean_and_deviation_are_printed_and_each_run_is_told(runs):
 def test_two_recipes_are_compared_seed_by_seed(runs):
     folder, _ = runs
     table, _ = call("compare", folder / "true", folder / "false")
-    assert "recall@10: " in table and "paired t-test, 2 seeds" in table and "mean" in table
+    assert "recall@10: " in table and "2 seeds)" in table and "mean" in table
     told = json.loads(call("compare", folder / "true", folder / "false", "--json")[0])
     gaps = [ours - theirs for theirs, ours in zip(told["first"], told["second"], strict=True)]
     assert told["difference"] == pytest.approx(sum(gaps) / 2) and told["seeds"] == [0, 1]
     told = json.loads(call("compare", folder / "true", folder / "false", "--metric", "mrr@10", "--json")[0])
     assert told["metric"] == "mrr@10"
+
+
+def test_seeds_that_differ_alike_are_told_by_the_sign_test(tmp_path):
+    for name, more in (("one", 0.0), ("other", 0.2)):
+        for seed in range(3):
+            (tmp_path / name / f"seed-{seed}").mkdir(parents=True)
+            kept = Outcome(9, "spearman", {"spearman": seed / 10 + more})
+            write_outcome(tmp_path / name / f"seed-{seed}" / "log.jsonl", kept)
+    table, _ = call("compare", tmp_path / "one", tmp_path / "other")
+    assert table.endswith("spearman: +0.2000, alike with all seeds, p = 0.250 (sign test, 3 seeds)\n")
 
 
 def test_the_name_of_a_folder_is_no_markup(runs, tmp_path, monkeypatch):

@@ -86,6 +86,8 @@ def test_runs_that_are_there_are_not_touched_unless_told(trained, tmp_path):
         train_seeds(recipe(), tiny.corpus(), folder, 2, device="cpu", processes=1)
     with pytest.raises(RecipeError, match="seed-0 had another recipe"):
         train_seeds(recipe(steps=5), tiny.corpus(), folder, 2, resume=True, device="cpu", processes=1)
+    with pytest.raises(OutputError, match="pass one of the two"):
+        train_seeds(recipe(), tiny.corpus(), folder, 2, resume=True, overwrite=True, device="cpu", processes=1)
     with pytest.raises(OutputError, match="holds a single run"):
         train_seeds(recipe(), tiny.corpus(), folder / "seed-0", 2, device="cpu", processes=1)
     again = train_seeds(recipe(), tiny.corpus(), folder, 2, resume=True, device="cpu", processes=1)
@@ -135,14 +137,19 @@ def test_the_comparison_is_scipys_paired_test(tmp_path):
     assert found.interval == pytest.approx(test.confidence_interval(0.95))
     assert found.difference == pytest.approx((0.01 + 0.03 + 0.01 + 0.02) / 4)
     told = found.to_json()
-    assert told["p"] == found.p_value and told["mean"] == pytest.approx([0.6075, 0.625])
+    assert (told["p"], told["test"]) == (found.p_value, "paired t-test")
+    assert told["mean"] == pytest.approx([0.6075, 0.625])
     assert told["sd"] == pytest.approx([np.std([0.61, 0.6, 0.64, 0.58], ddof=1), np.std(told["second"], ddof=1)])
 
 
-def test_seeds_that_all_differ_alike_are_certain_and_equal_ones_are_none(tmp_path):
-    one, other = (runs(tmp_path / "a", {0: low, 1: low}) for low in (0.5, 0.75))
-    assert compare_runs(one, other).p_value == 0.0 and compare_runs(one, one).p_value == 1.0
-    assert compare_runs(one, other).interval == (0.25, 0.25)
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_seeds_that_all_differ_alike_are_as_sure_as_their_signs(tmp_path, seeds):
+    one, other = (runs(tmp_path / "a", {s: s / 10 + more for s in range(seeds)}) for more in (0.1, 0.3))
+    found = compare_runs(one, other)
+    flips = [[1 - 2 * (number >> s & 1) for s in range(seeds)] for number in range(2**seeds)]
+    assert found.p_value == sum(abs(sum(signs)) == seeds for signs in flips) / len(flips)
+    assert (found.to_json()["test"], found.to_json()["p"]) == ("sign test", found.p_value)
+    assert compare_runs(one, one).p_value == 1.0
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
