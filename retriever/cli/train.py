@@ -71,7 +71,8 @@ def train(
         typer.echo(to_yaml(settings), nl=False)
         return
     options.use_threads(threads)
-    reporter = RichReporter(quiet or json or os.environ.get("RANK", "0") != "0")  # one process of several speaks
+    speaks = os.environ.get("RANK", "0") == "0"  # one process of several
+    reporter = RichReporter(quiet or json or not speaks)
     fields = (text_field, title_field, id_field)
 
     def read(source: str) -> Corpus | Labelled | XmcDataset:
@@ -86,7 +87,11 @@ def train(
         typer.echo(preview(settings, given, show_pairs, reporter))
         return
     how = {"resume": resume, "overwrite": overwrite, "device": device, "reporter": reporter}
-    _run(settings, given, output, seeds, json, how)
+    runs = _run(settings, given, output, seeds, how)
+    if speaks and runs is not None:
+        _print_seeds(runs, json)
+    elif speaks and json:
+        _print_outcome(output)
     _note_end(given, data[0], output, seeds, reporter)
 
 
@@ -95,23 +100,20 @@ def _run(
     given: list[Corpus | Labelled | XmcDataset],
     output: Path,
     seeds: int | None,
-    json: bool,
     how: dict[str, Any],
-) -> None:
-    """Train once or with several seeds, and print what came of it."""
+) -> SeedRuns | None:
+    """Train once, or with several seeds and say what came of each."""
     from retriever.training.api import train as run
     from retriever.training.seeds import train_seeds
     from retriever.training.trainer import TrainingInterrupted
 
     try:
-        if seeds is None:
-            run(settings, given, output, **how)
-            if json:
-                _print_outcome(output)
-        else:
-            _print_seeds(train_seeds(settings, given, output, seeds, **how), json)
+        if seeds is not None:
+            return train_seeds(settings, given, output, seeds, **how)
+        run(settings, given, output, **how)
     except TrainingInterrupted as stop:
         raise KeyboardInterrupt(f"{stop} Go on with:\n  {options.resume_command()}") from stop
+    return None
 
 
 def _print_outcome(output: Path) -> None:

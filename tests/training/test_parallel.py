@@ -66,7 +66,7 @@ def gradient(symmetric, queue, momentum, terms="joint", margin=None, in_batch=Tr
 
 
 def launch(arguments, processes, **environment):
-    """Run Python in several processes that find each other, as a launcher would start them."""
+    """Run Python in several processes that find each other, as a launcher would start them; what each prints."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -79,12 +79,13 @@ def launch(arguments, processes, **environment):
         "OMP_NUM_THREADS": "1",
         **environment,
     }
-    running = []
+    running, pipes = [], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     for rank in range(processes):
         own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        running.append(subprocess.Popen([sys.executable, *arguments], env=own, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=300)[1] for process in running]
+        running.append(subprocess.Popen([sys.executable, *arguments], env=own, **pipes, text=True))
+    answers, errors = zip(*(process.communicate(timeout=300) for process in running), strict=True)
     assert [process.returncode for process in running] == [0] * processes, "\n".join(errors)
+    return answers
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,16 @@ def test_two_processes_follow_teachers_as_one_does(tmp_path):
         for name in ("one", "two")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "2")])
+def test_one_of_two_processes_answers(tmp_path, seeds):
+    (tmp_path / "notes.txt").write_text("\n".join(document.text for document in tiny.corpus()))
+    settings = [f"{key}={value}" for key, value in (tiny.STATIC[1] | {"steps": 2, "queries": 0}).items()]
+    where = ["--data", str(tmp_path / "notes.txt"), "--output", str(tmp_path / "m"), "--device", "cpu", "--json"]
+    command = ["-m", "retriever", "train", "contriever-cpu", *settings, *where, *seeds]
+    first, second = launch(command, 2, ACCELERATE_USE_CPU="1")
+    assert "metric" in json.loads(first) and second == ""
 
 
 def test_processes_part_before_python_ends(tmp_path):
