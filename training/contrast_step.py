@@ -111,11 +111,12 @@ class ContrastStep:
 
     @property
     def guess(self) -> tuple[int, float]:
-        """The candidates of a query, and the loss of guessing among them."""
+        """The candidates of a query, and the loss of guessing among them; infinite with teachers, who add to it."""
         objective = self.recipe.objective
-        alone = objective.terms == "sum" or objective.link == "self"
-        candidates = self.negatives + (1 if alone else self.positives)
-        return candidates, math.log(candidates) * (self.positives if objective.terms == "sum" else 1)
+        together = 1 if objective.terms == "sum" else self.positives
+        candidates = max(1, self.negatives + {"all": together, "self": 1, "none": 0}[objective.link])
+        terms = self.positives if objective.terms == "sum" else 1
+        return candidates, math.log(candidates) * terms if self.ranking is None else math.inf
 
     def saved(self) -> dict[str, Any]:
         """The entries of a checkpoint that are this step's own."""

@@ -183,13 +183,15 @@ def test_accumulation_averages_the_gradient_of_its_batches(tmp_path, monkeypatch
     assert all(e["negatives"] == 7 for e in entries(tmp_path / "run") if "loss" in e)
 
 
-def test_a_loss_that_stays_at_a_guess_is_told_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("link", "guess"), [("all", "16 candidates, 2.77"), ("none", "15 candidates, 2.71")])
+def test_a_loss_that_stays_at_a_guess_is_told_once(tmp_path, monkeypatch, link, guess):
     notes = []
     monkeypatch.setattr(Reporter, "note", lambda self, sentence: notes.append(sentence))
     monkeypatch.setattr(trainer_module, "PATIENCE", 5)
-    tiny.run("static", tmp_path / "run", overrides={"temperature": 1e4, "lr": 1e-9, "queries": 0, "steps": 20})
+    still = {"temperature": 1e4, "lr": 1e-9, "queries": 0, "steps": 20}
+    tiny.run("static", tmp_path / "run", overrides=still | {"link": link})
     told = [note for note in notes if "collapsed" in note]
-    assert len(told) == 1 and "a guess among 16 candidates, 2.77, for 5 steps" in told[0]
+    assert len(told) == 1 and f"a guess among {guess}, for 5 steps" in told[0]
 
 
 def test_a_loss_that_falls_is_not_called_a_guess(tmp_path, monkeypatch):
