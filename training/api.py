@@ -1,9 +1,10 @@
 """From a corpus and a recipe to a model folder.
 
 1. Validate the recipe and the output folder before anything is read.
-2. Build the encoder (and train its tokenizer on the corpus, if it has one of its own), tokenise the corpus once. Only
-   then is the output folder made the run's own (:mod:`retriever.training.run_folder`), and no other process can train
-   in it: a mistake in the data or the model leaves it as it was.
+2. Build the encoder (and train its tokenizer on the corpus, if it has one of its own), tokenise the corpus once, ask
+   the teachers if there are any. Only then is the output folder made the run's own
+   (:mod:`retriever.training.run_folder`), and no other process can train in it: a mistake in the data or the models
+   leaves it as it was.
 3. Set known items aside, train, and publish the best weights: the model's files appear in the output folder one by one,
    ``modules.json`` last, so a folder without it holds an unfinished run and nothing mistakes it for a model.
 """
@@ -135,10 +136,10 @@ def _train(
         prepared = prepare(given, encoder, chosen, processes, reporter)
     held_out = prepared.held_out
     trainer = Trainer(encoder, prepared, chosen, folder)
-    claim()
     if chosen.ranking is not None:
         assert isinstance(given, list) and isinstance(trainer.work, ContrastStep)
         trainer.work.ranking = ask_teachers(join(given), trainer.rows(), chosen, encoder.device, reporter)
+    claim()
     if trainer.batch < chosen.batch.size:
         reporter.note(
             f"Only {trainer.count} examples to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."

@@ -14,6 +14,7 @@ from retriever.data.tokenizers import WordTokenizer
 from retriever.encoder import Encoder
 from retriever.errors import ModelError, RecipeError
 from retriever.reporting import Reporter
+from retriever.training import trainer as trainer_module
 from retriever.training.ranking import Teachers, ask_teachers
 from retriever.training.recipe import Ranking
 from retriever.training.recipebook import load_recipe
@@ -106,6 +107,23 @@ def test_teachers_read_the_texts_that_training_will_meet(tmp_path):
         wanted = Encoder.load(name).encode([documents[row].content for row in rows])
         torch.testing.assert_close(vectors.float().numpy(), wanted, atol=1e-3, rtol=0)
     assert found.shares == [0.75, 0.25]
+
+
+def test_what_teachers_add_to_the_loss_is_no_sign_of_collapse(tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(Reporter, "note", lambda self, sentence: notes.append(sentence))
+    monkeypatch.setattr(trainer_module, "PATIENCE", 5)
+    ranking = {"teachers": [str(saved_teacher(tmp_path / "teacher"))], "weight": 5.0}
+    tiny.run("small", tmp_path / "run", overrides={"queries": 0, "ranking": ranking})
+    assert notes and not any("collapsed" in note for note in notes)
+
+
+def test_a_missing_teacher_costs_no_model(tmp_path):
+    tiny.run("static", tmp_path / "m", overrides={"queries": 0, "steps": 3})
+    before = tiny.weights(tmp_path / "m")
+    with pytest.raises(ModelError, match="nobody"):
+        tiny.run("small", tmp_path / "m", overrides={"ranking": {"teachers": ["nobody"]}}, overwrite=True)
+    assert tiny.weights(tmp_path / "m") == before
 
 
 def agreement(student, teacher):
