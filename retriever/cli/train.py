@@ -26,6 +26,7 @@ DATA_HELP = (
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe's name (`retriever recipes ls`) or a .yaml file.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value]...", help="Settings to change, such as lr=0.005.")
@@ -70,6 +71,7 @@ def train(
     if dry_run:
         typer.echo(to_yaml(settings), nl=False)
         return
+    _refuse_unread(context, settings)
     options.use_threads(threads)
     speaks = os.environ.get("RANK", "0") == "0"  # one process of several
     reporter = RichReporter(quiet or json or not speaks)
@@ -93,6 +95,18 @@ def train(
     elif speaks and json:
         _print_outcome(output)
     _note_end(given, data[0], output, seeds, reporter)
+
+
+def _refuse_unread(context: typer.Context, settings: Recipe) -> None:
+    """Refuse options on data that the recipe does not train on."""
+    of_corpora = ("text_field", "title_field", "id_field", "streaming")
+    if settings.label_space:
+        unread = (*of_corpora, "skip_bad_lines", "split", "corpus")
+        options.refuse_given(context, *unread, why="is not for points and their labels")
+    elif settings.labels:
+        options.refuse_given(context, *of_corpora, why="is for a corpus, not for labelled queries")
+    else:
+        options.refuse_given(context, "corpus", why="is for labelled queries, not for a corpus")
 
 
 def _run(
