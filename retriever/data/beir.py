@@ -44,13 +44,14 @@ class BeirDataset:
     qrels: dict[str, dict[str, int]]
 
 
-def load_beir(folder: str | Path, split: str = "test", *, skip_bad_lines: bool = False) -> BeirDataset:
+def load_beir(folder: str | Path, split: str = "test", *, skip_bad_lines: bool | None = None) -> BeirDataset:
     """Read the queries and one split's judgments of a BEIR folder, and open its corpus.
 
     Args:
         folder: The folder.
         split: Which judgments.
-        skip_bad_lines: Leave mangled lines of corpus and queries out instead of raising; not for an evaluation.
+        skip_bad_lines: Leave mangled lines of corpus and queries out instead of raising; not for an evaluation, which
+            has no such option (None).
 
     Raises:
         DataError: A part is missing or mangled.

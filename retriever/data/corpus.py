@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from retriever.data.document import Document
 from retriever.data.fields import Fields
-from retriever.data.readers import Reject
+from retriever.data.readers import WAY_OUT, Reject
 from retriever.data.sources import find_source
 from retriever.errors import DataError
 
@@ -54,7 +54,7 @@ class Corpus:
         origin: The source, as an error should name it.
         read: Starts a pass: takes the callback for bad records, gives each document and its place.
         content_hash: Hash of what the source holds and how it is read.
-        skip_bad_lines: Count records that cannot be used instead of raising their error.
+        skip_bad_lines: As for :func:`open_corpus`.
         deduplicate: Drop exact copies.
 
     Attributes:
@@ -68,7 +68,7 @@ class Corpus:
         read: Read,
         content_hash: Callable[[], str],
         *,
-        skip_bad_lines: bool = False,
+        skip_bad_lines: bool | None = None,
         deduplicate: bool = True,
     ) -> None:
         self.name = name
@@ -76,7 +76,8 @@ class Corpus:
         self._origin = origin
         self._read = read
         self._content_hash = content_hash
-        self._options = (skip_bad_lines, deduplicate)
+        self._skip_bad_lines = skip_bad_lines
+        self._options = (bool(skip_bad_lines), deduplicate)
         self._fingerprint = ""
 
     @classmethod
@@ -116,7 +117,7 @@ class Corpus:
         Raises:
             DataError: A record is mangled, an id occurs twice, or there is no document at all.
         """
-        bad, counts = Rejected(self._options[0]), Counter[str]()
+        bad, counts = Rejected(self._skip_bad_lines), Counter[str]()
         ids: set[str] = set()
         for place, document in self._distinct(bad, counts):
             if document.id in ids:
@@ -154,7 +155,8 @@ class Corpus:
         kept = self._distinct(lambda _: None, Counter())
         first = next(place for place, document in kept if document.id == id_)
         return DataError(
-            f"The id {id_!r} at {second} was taken at {first}: ids must be unique; choose another --id-field."
+            f"The id {id_!r} at {second} was taken at {first}: ids must be unique; rename one, or choose another field "
+            "for them."
         )
 
 
@@ -162,21 +164,25 @@ class Rejected:
     """Raises the error of a bad record, or counts it.
 
     Args:
-        skip: Count.
+        skip: True counts; False raises, and an error of what is to be mended says that it can be skipped, too; None
+            raises the error as it is.
 
     Attributes:
         count: Errors met so far.
     """
 
-    def __init__(self, skip: bool) -> None:
+    def __init__(self, skip: bool | None) -> None:
         self.count = 0
         self._skip = skip
 
     def __call__(self, error: DataError) -> None:
         """Take an error; see the class."""
-        if not self._skip:
+        if self._skip:
+            self.count += 1
+        elif self._skip is None or not str(error).endswith(f"{WAY_OUT}."):
             raise error
-        self.count += 1
+        else:
+            raise DataError(f"{str(error)[:-1]}, or pass --skip-bad-lines to leave such lines out.") from error
 
 
 def open_corpus(
@@ -185,7 +191,7 @@ def open_corpus(
     text_field: str | None = None,
     title_field: str | None = None,
     id_field: str | None = None,
-    skip_bad_lines: bool = False,
+    skip_bad_lines: bool | None = None,
     deduplicate: bool = True,
     split: str = "train",
     streaming: bool = False,
@@ -199,7 +205,8 @@ def open_corpus(
         text_field: Field with the text; by default the first there is of text, contents, content, body.
         title_field: Field with the title; by default title, if there is one.
         id_field: Field with the id; by default the first there is of _id, id, docid, else the row number.
-        skip_bad_lines: Count mangled lines in the report instead of raising.
+        skip_bad_lines: Count mangled lines in the report instead of raising. False, unlike None, stands for a command
+            with an option to do so, which errors then tell.
         deduplicate: Drop documents whose title and text occurred before.
         split: Split of a ``datasets`` data set.
         streaming: Do not download a data set from the hub, stream it at every pass.
@@ -216,8 +223,7 @@ def open_corpus(
     def content_hash() -> str:
         return f"{fields} {found.content_hash()}"
 
-    options = {"skip_bad_lines": skip_bad_lines, "deduplicate": deduplicate}
-    return Corpus(found.name, found.origin, read, content_hash, **options)
+    return Corpus(found.name, found.origin, read, content_hash, skip_bad_lines=skip_bad_lines, deduplicate=deduplicate)
 
 
 def _key(document: Document) -> bytes:

@@ -87,28 +87,27 @@ def _find(record: Mapping[str, Any], name: str | None, usual: tuple[str, ...]) -
     return next((candidate for candidate in ((name,) if name else usual) if candidate in record), None)
 
 
-def checked_string(value: object, name: str | None, place: str, way_out: str = WAY_OUT) -> str:
+def checked_string(value: object, name: str | None, place: str) -> str:
     """The value of a field that must be a string.
 
     Args:
         value: Of the field.
         name: Of the field.
         place: Where it stands, as the error names it.
-        way_out: What the user can do.
 
     Raises:
         DataError: It is something else, or cannot be written as UTF-8.
     """
     if not isinstance(value, str):
-        raise DataError(f"{place} has a {name} that is not a string but {type(value).__name__}: {way_out}.")
+        raise DataError(f"{place} has a {name} that is not a string but {type(value).__name__}: {WAY_OUT}.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{place} has a {name} with half a surrogate pair in it: {way_out}.") from error
+        raise DataError(f"{place} has a {name} with half a surrogate pair in it: {WAY_OUT}.") from error
     return value
 
 
-def checked_id(value: object, name: str, place: str, way_out: str = WAY_OUT) -> str:
+def checked_id(value: object, name: str, place: str) -> str:
     """The value of a field that names something: a string or a whole number; see :func:`checked_string`.
 
     Raises:
@@ -118,7 +117,7 @@ def checked_id(value: object, name: str, place: str, way_out: str = WAY_OUT) -> 
         return str(value)
     if value in (None, ""):
         raise DataError(f"{place} has an empty {name}: give every document an id, or none.")
-    return checked_string(value, name, place, way_out)
+    return checked_string(value, name, place)
 
 
 def _metadata(record: Mapping[str, Any], used: set[str | None], place: str) -> dict[str, Any]:

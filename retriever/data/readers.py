@@ -28,7 +28,7 @@ class Untyped(dict[str, str]):
     """A record of a file that knows no types: a number in it is a string of digits."""
 
 
-WAY_OUT = "mend it, or pass --skip-bad-lines to leave such lines out"
+WAY_OUT = "mend it"
 
 
 def read_lines(path: Path, reject: Reject) -> Iterator[tuple[int, str]]:

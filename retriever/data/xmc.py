@@ -32,7 +32,6 @@ LAYOUTS = (
     "tst_X_Y.txt; or train.jsonl and test.jsonl"
 )
 TEXT = ("text", "contents", "content", "body")
-WAY_OUT = "mend it"  # no line can be left out: all files share row numbers
 LABEL_ID = ("uid", *ID, "label")
 
 
@@ -199,21 +198,21 @@ def _described(
         described = title if titles_only and title else " ".join(filter(None, (title, text)))
         missing = str(row) if role != "name" else described
         value, field = (record[known], known) if known else (missing, "text")
-        ids.append(checked_id(value, field, place, WAY_OUT))
+        ids.append(checked_id(value, field, place))
         texts.append(described or (ids[-1] if role == "name" else ""))
     return ids, texts
 
 
 def _string(record: Mapping[str, Any], field: str | None, place: str) -> str:
     value = record.get(field) if field else None
-    return "" if value is None else checked_string(value, field, place, WAY_OUT).strip()
+    return "" if value is None else checked_string(value, field, place).strip()
 
 
 def _label_names(place: str, record: Mapping[str, Any]) -> Sequence[str]:
     found = record.get("labels")
     if not isinstance(found, list) or not all(isinstance(label, str) and label.strip() for label in found):
         raise DataError(f"{place} needs a list labels of label names, which are strings; [] where a point has none.")
-    return [checked_string(label, "label", place, WAY_OUT) for label in found]
+    return [checked_string(label, "label", place) for label in found]
 
 
 def _text_folder(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import encoders
 import pytest
@@ -54,6 +55,20 @@ def test_one_data_set_keeps_its_own_object(folder):
         *("ndcg@10", "recall@10", "recall@100", "mrr@10", "map"),
         *("mrr@100", "r_cap@100"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{oops", "corpus.jsonl:7 is not valid JSON (.*): mend it."),
+        ('{"_id": "d0", "text": "another"}', "ids must be unique; rename one, or choose another field for them."),
+    ],
+)
+def test_what_mangled_data_says_names_no_option_that_there_is_not(folder, tmp_path, line, sentence):
+    path = make(tmp_path / "zoo") / "corpus.jsonl"
+    path.write_text(f"{path.read_text()}{line}\n")
+    _, err = call(folder / "model", tmp_path / "zoo", code=2)
+    assert re.search(rf"{sentence}\n$", err) and "--" not in err
 
 
 def test_several_data_sets_have_a_mean_in_json_table_and_report(folder, tmp_path):

@@ -138,7 +138,7 @@ MANGLED = {
         (b'{"text": "caf\xe9"}\n', ":1 is not UTF-8 (byte 0xe9)"),
     ],
     "c.csv": [
-        (b"id,text\n1\n", ":2 has 1 column where the header has 2: mend it, or pass --skip-bad-lines"),
+        (b"id,text\n1\n", ":2 has 1 column where the header has 2: mend it"),
         (b"id,text\n1,a,b\n", ":2 has 3 columns where the header has 2"),
         (b'id,text\n1,a\n2,"open\nto the\nend', ":3 is not valid CSV (unexpected end of data)"),
         (b"id,text,,,text\n1,a,,,b\n", ":1 names the column 'text' twice: give every column its own name."),
