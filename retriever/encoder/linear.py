@@ -115,9 +115,9 @@ def whitening(found: Moments, dimension: int | None = None) -> tuple[Array, Arra
     rank = int((values > RANK * values[-1]).sum()) if values[-1] > FLOOR else 0
     kept = max(rank, 1) if dimension is None else dimension
     if rank < kept:
+        fewer = f", or --dimension {rank} at most" if rank else ""
         raise ModelError(
-            f"The vectors of {found.count:,} texts vary in {rank} dimensions only; give more texts, or --dimension "
-            f"{max(rank, 1)} at most."
+            f"The vectors of {found.count:,} texts vary in {rank} dimensions only; give more texts{fewer}."
         )
     values, basis = values[::-1][:kept], basis[:, ::-1][:, :kept]
     weight = (basis / np.sqrt(values)).T  # (k, D)
