@@ -7,7 +7,7 @@
 
 Five arrays in one folder: token ids, the boundaries of documents and of parts among them, the kind of each part, and
 which parts are a document's. Any document or part is read in O(1), and nothing but the pages touched is in memory. A
-store is cached under a hash of the corpus' content and the tokenizer.
+store is cached under a hash of the corpus' content and the tokenizer, and dropped when it was not used for long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from retriever.data.cache import cache_dir
+from retriever.data.cache import cache_dir, drop_unused, mark_used
 from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.data.parts import PartKind, Parts
@@ -96,9 +96,12 @@ def tokenise(
     """
     key = hashlib.sha256(f"{FORMAT} {corpus.fingerprint()} {tokenizer.fingerprint}".encode()).hexdigest()[:32]
     folder = cache_dir() / "tokens" / key
-    if not folder.is_dir():
+    if folder.is_dir():
+        mark_used(folder)
+    else:
         with replacing(folder) as temporary:
             _write(temporary, _encoded(corpus, tokenizer, processes or cores()), progress)
+        drop_unused(folder.parent)
         progress = None
     store = TokenStore.open(folder)
     if progress is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import numpy as np
 import pytest
 from shared_data import SHARED, needs_shared
@@ -107,6 +110,19 @@ def test_the_second_call_finds_the_cache_and_reads_nothing(tokenizer):
     assert corpus.passes == 1 and finished == [1]
     np.testing.assert_array_equal(first.ids, second.ids)
     assert first.fingerprint == second.fingerprint
+
+
+def test_what_was_not_used_for_long_leaves_the_cache(corpus, tokenizer):
+    used, unused, other = (Corpus.of([Document("1", text=f"word{number}")]) for number in (1, 2, 3))
+    folders = [cache_dir() / "tokens" / tokenise(part, tokenizer).fingerprint for part in (used, unused)]
+    killed = cache_dir() / "tokens" / ".some.tmp1"
+    killed.mkdir()
+    for folder in (*folders, killed):
+        os.utime(folder, (0, time.time() - 100 * 86_400))
+    tokenise(used, tokenizer)
+    assert all(folder.exists() for folder in folders), "a store that is found drops nothing"
+    tokenise(other, tokenizer)
+    assert folders[0].exists() and not folders[1].exists() and not killed.exists()
 
 
 def test_the_cache_tells_corpora_and_tokenizers_apart(corpus, tokenizer):
