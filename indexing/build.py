@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +63,8 @@ from retriever.indexing.unfinished import (
     Digest,
     Piece,
     Unfinished,
+    goes_on,
     read_unfinished,
-    refuse_unfinished,
     skip,
     unlike_corpus,
     vectors_digest,
@@ -133,12 +134,8 @@ def build_folder(
     if options.segment < 1:
         raise DataError(f"A segment of {options.segment} documents holds none: give a size of at least 1.")
     settings = json.dumps([encoder.fingerprint, asdict(options)])
-    begun = read_unfinished(folder) if resume else None
-    if begun is not None:
-        begun.check(folder, settings)
-    elif not overwrite:
-        refuse_unfinished(folder)
-    with writing(folder, overwrite or begun is not None, is_fresh=begun is None) as generation:
+    begins = partial(goes_on, folder, settings, resume=resume, overwrite=overwrite)
+    with writing(folder, begins, overwrite) as generation:
         build = read_unfinished(folder) or Unfinished(settings=settings)
         write_pieces(build, folder, documents, encoder, options, generation, vectors, progress)
         files = {path: record for piece in build.pieces for path, record in piece.files.items()}
@@ -301,13 +298,13 @@ def _unlike(vectors: int, documents: int) -> DataError:
 
 
 @contextmanager
-def writing(folder: Path, overwrite: bool, *, is_fresh: bool = False) -> Iterator[int]:
+def writing(folder: Path, goes_on: Callable[[], bool] = lambda: True, overwrite: bool = False) -> Iterator[int]:
     """Lock an index folder for a change and sweep it before and after.
 
     Args:
         folder: The index folder; it is made if it does not exist.
-        overwrite: Whether an index may be there already.
-        is_fresh: Whether an unfinished build is thrown away.
+        goes_on: Tells, once no other process writes, whether the change goes on with what is there.
+        overwrite: Whether an index and an unfinished build may be thrown away otherwise.
 
     Yields:
         The number of the new generation. If its manifest is not published, the folder ends as it was.
@@ -325,8 +322,9 @@ def writing(folder: Path, overwrite: bool, *, is_fresh: bool = False) -> Iterato
         raise OutputError(f"Cannot write the index {folder}: {error.strerror}.") from error
     try:
         with locked(folder):
-            _check_writable(folder, overwrite)
-            if is_fresh:
+            is_kept = goes_on()
+            _check_writable(folder, overwrite or is_kept)
+            if overwrite and not is_kept:
                 (folder / UNFINISHED).unlink(missing_ok=True)
             known = _sweep(folder)
             try:

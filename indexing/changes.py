@@ -168,7 +168,7 @@ def tune(
 def configure(folder: Path, **settings: BaseModel) -> None:
     """Change settings of an index, by their names in the manifest, and nothing else."""
     read_manifest(folder)  # no index, no folder is made
-    with writing(folder, overwrite=True) as generation:
+    with writing(folder) as generation:
         publish(folder, read_manifest(folder).model_copy(update={**settings, "generation": generation}))
 
 
@@ -233,7 +233,7 @@ def _kinds(manifest: Manifest, count: int) -> set[str]:
 def _changing(folder: Path) -> Iterator[tuple[View, int]]:
     """Lock an index and give its state and the number of the new generation."""
     read_manifest(folder)  # no index, no folder is made
-    with writing(folder, overwrite=True) as generation, _opened(folder) as view:
+    with writing(folder) as generation, _opened(folder) as view:
         yield view, generation
 
 

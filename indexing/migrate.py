@@ -80,7 +80,7 @@ def migrate(folder: Path) -> bool:
     if not _is_old(folder):
         read_manifest(folder)
         return False
-    with writing(folder, overwrite=True) as generation:
+    with writing(folder) as generation:
         old = _read(folder)
         name = generation_name(generation)
         with replacing(folder / name) as temporary:

@@ -208,7 +208,7 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
     """Put documents into a new collection, and publish an index of it."""
     check_settings(manifest.bm25.k1, manifest.bm25.b)
     counts = WordCounts(WordAnalyzer(manifest.bm25.stemmer))
-    with writing(folder, overwrite, is_fresh=overwrite) as generation:
+    with writing(folder, lambda: False, overwrite) as generation:
         note_replaced(folder)
         length = counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
         collection = Collection.new(uri, folder.resolve().name)
@@ -251,7 +251,7 @@ def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_n
 def _changing(folder: Path, is_anew: bool = False) -> Iterator[_Change]:
     """Lock an index, and publish what the block makes of it; a stopped change or ``is_anew`` counts anew first."""
     read_manifest(folder)  # no index, no folder is made
-    with writing(folder, overwrite=True) as generation:
+    with writing(folder) as generation:
         view = MilvusView.open(folder)
         try:
             change = _Change(

@@ -66,7 +66,7 @@ class Repaired:
 def repair(folder: Path, encoder: Open, sample: int = 0) -> Repaired:
     """Mend what can be mended; see :meth:`retriever.indexing.index.Index.repair`."""
     read_manifest(folder)  # no index, no folder is made
-    with writing(folder, overwrite=True) as generation:
+    with writing(folder) as generation:
         manifest = read_manifest(folder)
         faults = find_faults(folder, manifest, encoder() if sample else None, sample)
         masks = _masks(folder, manifest, faults)

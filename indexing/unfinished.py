@@ -139,18 +139,22 @@ def unlike_corpus(folder: Path) -> DataError:
     )
 
 
-def refuse_unfinished(folder: Path) -> None:
-    """Keep an unfinished build from being thrown away by accident.
+def goes_on(folder: Path, settings: str, *, resume: bool, overwrite: bool) -> bool:
+    """Whether a build goes on with the unfinished one of an index folder.
 
     Raises:
-        OutputError: There is one.
+        OutputError: That has other settings, or would be thrown away by accident.
     """
     build = read_unfinished(folder)
-    if build is not None and build.pieces:
+    if resume and build is not None:
+        build.check(folder, settings)
+        return True
+    if build is not None and build.pieces and not overwrite:
         raise OutputError(
             f"An unfinished build with {build.documents:,} documents is in {folder}: pass --resume to go on with it, "
             "or --overwrite to start anew."
         )
+    return False
 
 
 def _is_whole(path: Path, record: FileRecord) -> bool:

@@ -12,8 +12,9 @@ import pytest
 
 from retriever.data.document import Document
 from retriever.encoder import Encoder
-from retriever.errors import DataError, IndexFolderError, OutputError
+from retriever.errors import BusyError, DataError, IndexFolderError, OutputError
 from retriever.indexing.index import Index
+from retriever.indexing.lock import locked
 from retriever.indexing.manifest import UNFINISHED
 
 MODES = ["hybrid", "dense", "bm25"]
@@ -144,6 +145,13 @@ def test_an_unfinished_build_is_not_thrown_away_by_accident(encoder, documents, 
     with Index.build(encoder, documents[:5], folder, overwrite=True) as index:
         assert len(index) == 5
         assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"resume": True, "k1": 1.2}, {"overwrite": True}])
+def test_a_build_that_another_process_is_at_is_not_told_as_unfinished(encoder, documents, tmp_path, options):
+    folder = interrupted(encoder, documents, tmp_path / "index")
+    with locked(folder), pytest.raises(BusyError, match=r"^Process .* has been writing the index"):
+        Index.build(encoder, documents, folder, segment=50, **options)
 
 
 def test_an_old_index_answers_and_changes_meanwhile(encoder, documents, tmp_path):
