@@ -304,7 +304,7 @@ def writing(folder: Path, goes_on: Callable[[], bool] = lambda: True, overwrite:
     Args:
         folder: The index folder; it is made if it does not exist.
         goes_on: Tells, once no other process writes, whether the change goes on with what is there.
-        overwrite: Whether an index and an unfinished build may be thrown away otherwise.
+        overwrite: Whether an index may be there otherwise; an unfinished build is thrown away.
 
     Yields:
         The number of the new generation. If its manifest is not published, the folder ends as it was.
@@ -324,7 +324,7 @@ def writing(folder: Path, goes_on: Callable[[], bool] = lambda: True, overwrite:
         with locked(folder):
             is_kept = goes_on()
             _check_writable(folder, overwrite or is_kept)
-            if overwrite and not is_kept:
+            if not is_kept:
                 (folder / UNFINISHED).unlink(missing_ok=True)
             known = _sweep(folder)
             try:

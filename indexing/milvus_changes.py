@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ from retriever.indexing.milvus_view import MilvusView
 from retriever.indexing.milvus_words import WordCounts
 from retriever.indexing.model import IndexModel
 from retriever.indexing.store import DocumentStore, write
+from retriever.indexing.unfinished import goes_on
 from retriever.indexing.vectors import unit
 from retriever.indexing.view import View
 
@@ -208,7 +210,8 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
     """Put documents into a new collection, and publish an index of it."""
     check_settings(manifest.bm25.k1, manifest.bm25.b)
     counts = WordCounts(WordAnalyzer(manifest.bm25.stemmer))
-    with writing(folder, lambda: False, overwrite) as generation:
+    begins = partial(goes_on, folder, "", resume=False, overwrite=overwrite)
+    with writing(folder, begins, overwrite) as generation:
         note_replaced(folder)
         length = counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
         collection = Collection.new(uri, folder.resolve().name)

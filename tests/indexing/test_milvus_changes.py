@@ -169,6 +169,21 @@ def test_a_build_that_fails_before_that_leaves_the_old_index(encoder, documents,
     assert connect(uri).list_collections() == [old] and len(remote.search("heron", 60, mode="dense")) == 60
 
 
+def test_an_unfinished_local_build_makes_no_way_for_one_in_milvus(encoder, documents, tmp_path):
+    def reading():
+        yield from documents[:20]
+        raise KeyboardInterrupt
+
+    folder, how = tmp_path / "index", {"backend": "milvus", "uri": str(tmp_path / "own.db")}
+    with pytest.raises(KeyboardInterrupt):
+        Index.build(encoder, reading(), folder, segment=10)
+    with pytest.raises(OutputError, match=r"An unfinished build with 20 documents is in .* --overwrite to start anew"):
+        Index.build(encoder, documents[:7], folder, **how)
+    with Index.build(encoder, documents[:7], folder, overwrite=True, **how) as index:
+        assert len(index) == 7
+        assert len(list(folder.iterdir())) == 2
+
+
 def build_local(encoder, documents, folder):
     Index.build(encoder, documents, folder, overwrite=True).close()
 
