@@ -6,7 +6,7 @@
    cross-validation: the queries are split into five parts, a setting is chosen on four of them and scored on the fifth,
    in turn. Ten random splits are averaged, which gives each query a held-out score.
 3. These scores are compared with those of the default, combined surprise with half the weight, by a bootstrap interval
-   and a paired randomisation test. Where they are not higher on average, the default is kept.
+   and a paired randomisation test. Unless they are higher and p is below .05, the default is kept.
 
 Among settings of equal mean the default wins, then the one that comes first.
 """
@@ -36,6 +36,7 @@ FOLDS, REPEATS = 5, 10
 FEWEST = 10  # judged queries
 DIGITS = 12  # of a score: two that differ by rounding are equal
 DEPTH = 10  # hits that nDCG@10 looks at
+PROVEN = 0.05  # p below which a gain is no chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class FusionTuning:
 
     @property
     def chosen(self) -> tuple[Fusion, float]:
-        """The best setting, or the default where tuning gains nothing."""
-        return self.best if self.gain > 0 else DEFAULT
+        """The best setting, or the default where no gain of tuning is proven."""
+        return self.best if self.gain > 0 and self.p < PROVEN else DEFAULT
 
 
 def tune_fusion(

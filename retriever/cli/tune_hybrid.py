@@ -54,5 +54,5 @@ def _show(found: FusionTuning, weights: tuple[float, ...], dry_run: bool) -> Non
         markup=False,
     )
     told = "would search" if dry_run else "now searches"
-    why = "" if found.gain > 0 else "Tuning gains nothing on held-out queries. "
+    why = "" if found.chosen == found.best else "That is no proven gain over the default. "
     console.print(f"{why}The index {told} with {method} and weight {chosen:g}.")

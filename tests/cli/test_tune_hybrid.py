@@ -74,6 +74,18 @@ def test_the_table_tells_every_setting_and_the_honest_gain(folder):
     assert f"The index now searches with {settings(folder)['method']} and weight" in out
 
 
+def test_a_gain_that_may_be_chance_leaves_the_default(folder):
+    rng = np.random.default_rng(1)
+    judged = "".join(f"q{row}\td{rng.integers(40)}\t1\n" for row in range(40))
+    (folder / "dev.tsv").write_text(judged)
+    found = json.loads(tune(folder, "--json")[0])
+    assert found["gain"] > 0 and found["p"] > 0.05 and found["best"] != found["chosen"] == ["fisher", 0.5]
+    assert (
+        "That is no proven gain over the default. The index now searches with fisher and weight 0.5." in tune(folder)[0]
+    )
+    assert settings(folder) == {"method": "fisher", "weight": 0.5}
+
+
 def test_mistakes_are_told(folder):
     (folder / "dev.tsv").write_text("q1\td1\t1\n")
     assert "Tuning needs at least 10 judged queries, not 1" in tune(folder, code=2)[1]

@@ -117,11 +117,12 @@ def test_settings_that_are_all_alike_leave_the_default():
     assert (found.gain, found.p) == (0, 1)
 
 
-def test_a_best_setting_without_held_out_gain_is_not_chosen():
-    found = FusionTuning(9, ("rrf", 0.3), {}, 0.5, 0.5, (-0.1, 0.1), 1.0)
-    assert found.chosen == DEFAULT
-    better = FusionTuning(9, ("rrf", 0.3), {}, 0.5, 0.51, (-0.1, 0.1), 1.0)
-    assert better.chosen == ("rrf", 0.3)
+@pytest.mark.parametrize(
+    ("held_out", "p", "is_taken"), [(0.5, 1, False), (0.6, 0.2, False), (0.4, 0.01, False), (0.6, 0.01, True)]
+)
+def test_a_best_setting_is_chosen_where_it_is_proven_to_gain_on_held_out_queries(held_out, p, is_taken):
+    found = FusionTuning(9, ("rrf", 0.3), {}, 0.5, held_out, (-0.1, 0.1), p)
+    assert found.chosen == (("rrf", 0.3) if is_taken else DEFAULT)
 
 
 def test_few_queries_are_refused(judged):
