@@ -5,14 +5,17 @@
 2. A list meets ``=`` where one of its members does, and no other operator: ``tags=python``.
 3. A value that is written as JSON writes a number compares with numbers: whole ones exactly, ``true`` and ``false`` as
    1 and 0. Under ``=`` and ``!=`` it compares with texts, too, as it is written. Any other value compares with texts,
-   also one in double quotes, which may hold commas.
+   also one in double quotes, which may hold commas. One that begins with a quote ends with one.
 4. SQLite finds the documents. What is found is scored as without a filter.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from retriever.errors import DataError
 
@@ -37,7 +40,8 @@ class Condition:
         """Read a condition.
 
         Raises:
-            DataError: It has no operator, field or value, several values where one belongs, or more than ``MOST``.
+            DataError: It has no operator, field or value, several values where one belongs, more than ``MOST``, or a
+                quote that does not end.
         """
         match = _FORM.fullmatch(text)
         field, operator, rest = (part.strip() for part in match.groups()) if match else ("", "", "")
@@ -48,6 +52,11 @@ class Condition:
         if not field or not all(values) or is_several or rest.startswith(("=", "!", "<", ">")):
             raise DataError(
                 f"The filter {text!r} is no condition: write a field, one of = != < <= > >=, and a value: year>=2020."
+            )
+        if any(value and value[0].startswith('"') and not value[1] for value in values):
+            raise DataError(
+                f"The filter {text!r} has a value that begins with a quote and does not end with one: write "
+                'author="Smith, John", and a quote that belongs to the value twice.'
             )
         meanings = [_meanings(*value, operator) for value in values if value]
         return cls(field, operator, tuple(one for meaning in meanings for one in meaning))
@@ -67,6 +76,18 @@ class Condition:
             meets += f" OR (type = 'array' AND EXISTS (SELECT 1 FROM json_each(field.value) WHERE {meets}))"
         clause = f"EXISTS (SELECT 1 FROM json_each(metadata) AS field WHERE key = :field AND ({meets}))"
         return clause, {"field": self.field, **told}
+
+
+def fields_of(metadata: Mapping[str, Any]) -> set[str]:
+    """The fields that a condition can be of: all but objects."""
+    return {name for name, value in metadata.items() if not isinstance(value, Mapping)}
+
+
+def unknown_field(folder: Path, field: str, known: Iterable[str]) -> DataError:
+    """The error that says that no document has a field to filter by; it lists those that a condition can name."""
+    names = sorted(name for name in known if name and name == name.strip() and not set("=!<>") & set(name))
+    there = f"there are {', '.join(names)}" if names else "there is none"
+    return DataError(f"No document of the index {folder} has a field {field!r} to filter by: {there}.")
 
 
 def _values(text: str) -> list[tuple[str, bool] | None]:

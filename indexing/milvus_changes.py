@@ -37,6 +37,7 @@ from retriever.files import replacing, write_atomically
 from retriever.indexing.backend import State
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.build import BuildOptions, writing
+from retriever.indexing.filters import fields_of
 from retriever.indexing.manifest import (
     Bm25Record,
     Manifest,
@@ -246,7 +247,7 @@ def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_n
         mean = change.record.mean_length
         words = [change.counts.of_document(document.content, bm25.k1, bm25.b, mean) for document in chunk]
         change.collection.put(chunk, first + start, vectors, words)
-        change.fields.update(*(document.metadata for document in chunk))
+        change.fields.update(*(fields_of(document.metadata) for document in chunk))
     return replaced
 
 
@@ -289,7 +290,7 @@ def _count_anew(change: _Change) -> None:
     for document in change.collection:
         change.counts.add([document.content])
         change.documents += 1
-        change.fields |= document.metadata.keys()
+        change.fields |= fields_of(document.metadata)
 
 
 def _publish(folder: Path, change: _Change, generation: int) -> None:

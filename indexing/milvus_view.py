@@ -20,7 +20,7 @@ from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.bm25 import BACKGROUND, spread
 from retriever.indexing.dense import SAMPLE
-from retriever.indexing.filters import Condition
+from retriever.indexing.filters import Condition, unknown_field
 from retriever.indexing.kinds import SearchSettings, evenly
 from retriever.indexing.manifest import Manifest, MilvusRecord, read_manifest
 from retriever.indexing.milvus import Collection
@@ -86,10 +86,7 @@ class MilvusView:
         known = self.record.fields
         for condition in conditions:
             if condition.field not in known:
-                raise DataError(
-                    f"No document of the index {self.folder} has a field {condition.field!r}: "
-                    f"filter by {', '.join(known) or 'nothing, there are no fields'}."
-                )
+                raise unknown_field(self.folder, condition.field, known)
         return expression(conditions)
 
     def dense(

@@ -150,7 +150,7 @@ class DocumentStore:
         return meets
 
     def fields(self) -> frozenset[str]:
-        """The names of all fields of the metadata, looked for once."""
+        """The names of the fields of the metadata that a condition can be of, looked for once."""
         return self._fields()
 
     def chunks(self, size: int) -> Iterator[list[Document]]:
@@ -179,7 +179,8 @@ class DocumentStore:
         return self._count
 
     def _find_fields(self) -> frozenset[str]:
-        return frozenset(name for (name,) in self._select("SELECT DISTINCT key FROM documents, json_each(metadata)"))
+        query = "SELECT DISTINCT key FROM documents, json_each(metadata) WHERE type != 'object'"
+        return frozenset(name for (name,) in self._select(query))
 
     def _find_meeting(self, condition: Condition) -> NDArray[np.uint8]:
         """Which rows meet a condition, as bits."""

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
-from retriever.errors import DataError, IndexFolderError
+from retriever.errors import IndexFolderError
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.damage import mend, too_many_open
 from retriever.indexing.dense import DenseIndex
-from retriever.indexing.filters import Condition
+from retriever.indexing.filters import Condition, unknown_field
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
 from retriever.indexing.postings import Postings, read_array
@@ -200,10 +200,7 @@ class View:
         known = set[str]().union(*(segment.store.fields() for segment in self.segments))
         for condition in conditions:
             if condition.field not in known:
-                raise DataError(
-                    f"No document of the index {self.folder} has a field {condition.field!r}: "
-                    f"filter by {', '.join(sorted(known)) or 'nothing, there are no fields'}."
-                )
+                raise unknown_field(self.folder, condition.field, known)
 
     def _segment(self, manifest: Manifest, record: SegmentRecord) -> Segment | None:
         """The segment of ``manifest``, if this view has it."""

@@ -106,13 +106,13 @@ def test_a_filter_that_nothing_meets_gives_no_hit(index):
 
 
 def test_an_unknown_field_lists_the_fields(index):
-    with pytest.raises(DataError, match=r"has a field 'yaer': filter by a \"b\" c, lang, year\."):
+    with pytest.raises(DataError, match=r"has a field 'yaer' to filter by: there are a \"b\" c, lang, year\."):
         index.search("amber", filters=["yaer>2000"])
 
 
 def test_without_metadata_there_is_nothing_to_filter_by(encoder, tmp_path):
     Index.build(encoder, [Document("a", text="amber")], tmp_path / "index").close()
-    with Index.open(tmp_path / "index", encoder) as index, pytest.raises(DataError, match="there are no fields"):
+    with Index.open(tmp_path / "index", encoder) as index, pytest.raises(DataError, match="there is none"):
         index.search("amber", filters=["year=1"])
 
 
@@ -136,6 +136,22 @@ def test_without_metadata_there_is_nothing_to_filter_by(encoder, tmp_path):
 def test_what_is_no_condition_is_told(index, text):
     with pytest.raises(DataError, match="is no condition: write a field"):
         index.search("amber", filters=[text])
+
+
+@pytest.mark.parametrize("text", ['by="Smith, John', 'by=Ann,"Smith', 'by="Smith"x', 'by="', 'year>"2020'])
+def test_a_quote_that_does_not_end_is_told(text):
+    with pytest.raises(DataError, match="begins with a quote and does not end with one"):
+        Condition.parse(text)
+
+
+def test_fields_that_no_condition_can_be_of_are_told_as_none(encoder, tmp_path):
+    metadata = {"": 1, " year": 2, "a=b": 3, "nested": {"year": 4}, "both": {}, "lang": "en"}
+    corpus = [Document("a", text="amber", metadata=metadata), Document("b", text="amber", metadata={"both": 5})]
+    with Index.build(encoder, corpus, tmp_path / "index") as index:
+        assert [hit.id for hit in index.search("amber", filters=["both=5"])] == ["b"]
+        for field in ("nested", "nested.year", "year", "b"):
+            with pytest.raises(DataError, match=rf"has a field '{field}' to filter by: there are both, lang\.$"):
+                index.search("amber", filters=[f"{field}=4"])
 
 
 def test_the_parts_of_a_condition():

@@ -120,7 +120,7 @@ def test_filters_mean_what_they_mean_locally(pair, filters):
 
 def test_an_unknown_field_lists_those_there_are(pair):
     for index in pair:
-        with pytest.raises(DataError, match="has a field 'year': filter by flag, lang, number, tags"):
+        with pytest.raises(DataError, match="has a field 'year' to filter by: there are flag, lang, number, tags"):
             index.search("heron", filters=["year>3"])
 
 
