@@ -1,6 +1,7 @@
 """Which weights a run ends with.
 
 1. The best step's, or the last one's unless the best is ahead of it by more than the noise of the held-out queries.
+   Where no step finds anything, none is the best one, and the last is kept.
 2. Those may be averaged with the weights before training, by the share that the held-out queries find best.
 """
 
@@ -38,6 +39,9 @@ def keep_step(encoder: Encoder, state: State, held_out: Judge | None, recipe: Re
     """
     settings = recipe.selection
     if not state.best or state.best_step == state.step or (settings.average and not state.best_step):
+        return
+    if settings.of_queries and state.best_score == 0:
+        state.best_step = state.step
         return
     if settings.keep == "best":
         encoder.stack.load_state_dict(state.best)

@@ -233,6 +233,19 @@ def test_patience_stops_early_and_the_best_step_is_kept(tmp_path, monkeypatch):
     assert max(e["step"] for e in entries(tmp_path / "run")) == 12
 
 
+def test_where_no_step_finds_anything_the_last_is_kept(tmp_path, monkeypatch):
+    kept = []
+
+    def score(self, encoder, dtype):
+        kept.append(encoder.stack[0].table.detach().clone())
+        return dict.fromkeys(("recall@10", "recall@100", "mrr@10", "ndcg@10"), 0.0)
+
+    monkeypatch.setattr("retriever.training.selection.HeldOut.score", score)
+    encoder = tiny.run("static", tmp_path / "run", overrides={"steps": 8, "every": 4})
+    assert len(kept) == 3 and encoder.stack[0].table.equal(kept[-1]) and not kept[-1].equal(kept[0])
+    assert entries(tmp_path / "run")[-1]["step"] == 8
+
+
 @pytest.mark.parametrize(("found", "kept"), [(1, 2), (2, 2), (6, 1)])
 def test_the_last_step_is_kept_unless_the_best_is_ahead_beyond_noise(tmp_path, monkeypatch, found, kept):
     """The best step finds some of the held-out queries, the last step none."""
