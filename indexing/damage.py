@@ -11,6 +11,7 @@ def mend(folder: Path) -> str:
     return f"mend the index with `retriever index verify {folder} --repair`"
 
 
-def too_many_open(error: BaseException) -> bool:
-    """Whether a file could not be opened because too many are open: then nothing is wrong with it."""
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+def is_lack(error: BaseException) -> bool:
+    """Whether a file could not be read for want of descriptors or of memory: then nothing is wrong with it."""
+    lacks = errno.EMFILE, errno.ENFILE, errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in lacks)

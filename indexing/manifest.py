@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field
 
 from retriever.errors import IndexFolderError
 from retriever.files import write_atomically
-from retriever.indexing.damage import mend, too_many_open
+from retriever.indexing.damage import is_lack, mend
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.postings import FILES
 from retriever.indexing.tuning import Tuning
@@ -218,7 +218,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         IndexFolderError: The folder holds no index, one of a newer release, or the manifest is damaged.
-        OSError: Too many files are open.
+        OSError: Too many files are open, or memory is lacking.
     """
     path = folder / MANIFEST
     try:
@@ -233,7 +233,7 @@ def read_manifest(folder: Path) -> Manifest:
             )
         manifest = Manifest.model_validate(values)
     except OSError as error:
-        if too_many_open(error):
+        if is_lack(error):
             raise
         if isinstance(error, FileNotFoundError) and (folder / UNFINISHED).exists():
             raise IndexFolderError(

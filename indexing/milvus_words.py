@@ -21,6 +21,7 @@ import numpy as np
 from retriever.data.words import WordAnalyzer
 from retriever.errors import IndexFolderError
 from retriever.indexing.bm25 import inverse_frequency
+from retriever.indexing.damage import is_lack
 from retriever.indexing.postings import read_array, word_hash
 
 KEYS = 2**32 - 2  # different numbers of words
@@ -44,10 +45,13 @@ class WordCounts:
 
         Raises:
             IndexFolderError: The file is missing or damaged.
+            OSError: Too many files are open, or memory is lacking.
         """
         try:
             table = read_array(path)
         except (OSError, EOFError, ValueError, TypeError) as error:
+            if is_lack(error):
+                raise
             raise IndexFolderError(f"The index file {path} is damaged: build the index again.") from error
         return cls(analyzer, Counter(dict(table.tolist())))
 

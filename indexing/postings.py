@@ -16,20 +16,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import IndexFolderError
-from retriever.indexing.damage import mend, too_many_open
+from retriever.indexing.damage import is_lack, mend
 
 SMALL = 1 << 20  # bytes of a file that is read instead of mapped
 _HEADERS = threading.Lock()  # Python 3.11 parses the header of a .npy file wrongly if two threads do so at once
 
 
-def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """Read a ``.npy`` file, or map it; threads may do so at once.
+def read_array(path: Path) -> NDArray[Any]:
+    """Read a small ``.npy`` file, or map a large one, which keeps it open; threads may do so at once.
 
     Raises:
         OSError: The file cannot be opened.
@@ -37,19 +37,16 @@ def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any
     """
     try:
         with _HEADERS:
-            array: NDArray[Any] = np.load(path, mmap_mode, allow_pickle=False)
-    except OSError:
+            array: NDArray[Any] = np.load(path, "r", allow_pickle=False)  # asks for no more than the file holds
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # the header is read as Python source, which fails in as many ways
         raise ValueError("not a readable array") from error
     if not isinstance(array, np.ndarray):  # an archive of arrays
         raise ValueError("not a readable array")
+    if array.nbytes <= SMALL:  # a process may have a thousand files open
+        return np.array(array)
     return np.asarray(array)  # slices of a plain array of the same memory are made ten times as fast
-
-
-def _read_or_map(path: Path) -> NDArray[Any]:
-    """An array from disk; a map keeps a file open, of which a process may have a thousand."""
-    return read_array(path, "r" if path.stat().st_size > SMALL else None)
 
 
 def word_hash(word: str) -> int:
@@ -131,16 +128,16 @@ class Postings:
 
         Raises:
             IndexFolderError: The folder is missing or damaged.
-            OSError: Too many files are open.
+            OSError: Too many files are open, or memory is lacking.
         """
         try:
-            arrays = {name: _read_or_map(Path(folder) / file) for name, file in FILES.items()}
+            arrays = {name: read_array(Path(folder) / file) for name, file in FILES.items()}
             postings = cls(**arrays)
             sizes = len(postings.starts) - 1, int(postings.starts[-1]), len(postings.counts)
             if sizes != (len(postings.words), len(postings.rows), len(postings.rows)):
                 raise ValueError("the files do not fit together")
         except (OSError, ValueError, TypeError, IndexError) as error:
-            if too_many_open(error):
+            if is_lack(error):
                 raise
             raise IndexFolderError(
                 f"The postings in {folder} are missing or damaged ({error}): {mend(Path(folder).parent.parent)}."

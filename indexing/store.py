@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from retriever.data.document import LEVELS, Document, nests_within
 from retriever.errors import DataError, IndexFolderError, OutputError
-from retriever.indexing.damage import too_many_open
+from retriever.indexing.damage import is_lack
 from retriever.indexing.filters import Condition
 from retriever.indexing.remembered import remembered
 
@@ -93,7 +93,7 @@ class DocumentStore:
 
     Raises:
         IndexFolderError: The file is missing or damaged.
-        OSError: Too many files are open.
+        OSError: Too many files are open, or memory is lacking.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -212,7 +212,7 @@ class DocumentStore:
         try:
             self.path.open("rb").close()  # SQLite does not tell why it cannot open a file
         except OSError as error:
-            if too_many_open(error):
+            if is_lack(error):
                 raise
         return IndexFolderError(f"The documents {self.path} are missing or damaged ({reason}): build the index again.")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from retriever.errors import IndexFolderError, OutputError
-from retriever.indexing.damage import mend, too_many_open
+from retriever.indexing.damage import is_lack, mend
 from retriever.kernels import faiss
 
 
@@ -19,15 +21,19 @@ def read_vectors(path: Path) -> faiss.Index:
 
     Raises:
         IndexFolderError: It is missing or damaged.
-        OSError: Too many files are open.
+        OSError: Too many files are open, or memory is lacking.
     """
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as error:
+        if os.strerror(errno.ENOMEM) in str(error):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from error
         try:
-            path.open("rb").close()  # FAISS does not tell why it cannot open a file
-        except OSError as reason:
-            if too_many_open(reason):
+            with path.open("rb") as file:  # FAISS does not tell why it cannot open a file
+                if isinstance(error, MemoryError):  # nor whether it asked for more than the file holds
+                    bytearray(2 * os.fstat(file.fileno()).st_size)
+        except (OSError, MemoryError) as reason:
+            if is_lack(reason):
                 raise
         raise IndexFolderError(f"The vectors {path} are missing or damaged: {mend(path.parent.parent)}.") from error
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.damage import too_many_open
+from retriever.indexing.damage import is_lack
 from retriever.indexing.kinds import evenly
 from retriever.indexing.manifest import (
     DELETED,
@@ -167,7 +167,7 @@ def difference(path: Path, record: FileRecord) -> str | None:
     """What is wrong with a file, as the end of a sentence; None if it is as it was written.
 
     Raises:
-        OSError: Too many files are open.
+        OSError: Too many files are open, or memory is lacking.
     """
     try:
         size = path.stat().st_size
@@ -177,7 +177,7 @@ def difference(path: Path, record: FileRecord) -> str | None:
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
-        if too_many_open(error):
+        if is_lack(error):
             raise
         return f"cannot be read ({error.strerror})"
 

@@ -22,7 +22,7 @@ from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import IndexFolderError
 from retriever.indexing.bm25 import Bm25Index
-from retriever.indexing.damage import mend, too_many_open
+from retriever.indexing.damage import is_lack, mend
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition, unknown_field
 from retriever.indexing.kinds import SearchSettings
@@ -215,14 +215,14 @@ def read_alive(folder: Path, record: SegmentRecord) -> Mask:
 
     Raises:
         IndexFolderError: The file that tells it is missing or damaged.
-        OSError: Too many files are open.
+        OSError: Too many files are open, or memory is lacking.
     """
     if record.deleted is None:
         return np.ones(record.documents, bool)
     try:
         return ~np.unpackbits(read_array(folder / record.deleted), count=record.documents).astype(bool)
     except (OSError, ValueError, TypeError) as error:
-        if too_many_open(error):
+        if is_lack(error):
             raise
         raise IndexFolderError(f"The index file {folder / record.deleted} is damaged: {mend(folder)}.") from error
 

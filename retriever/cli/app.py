@@ -46,7 +46,7 @@ class Commands(TyperGroup):
         except BrokenPipeError:  # the reader, such as head, has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except (RetrieverError, OSError, KeyboardInterrupt) as error:
+        except (RetrieverError, OSError, MemoryError, KeyboardInterrupt) as error:
             if ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt):
                 raise
             _explain(error)
@@ -60,6 +60,8 @@ def _explain(error: BaseException) -> None:
     elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         way_out = "raise the limit (`ulimit -n 65536`), or let indexes be of larger segments (--segment-size)"
         say(f"Error: too many files are open: {way_out}.", markup=False, highlight=False)
+    elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        say("Error: the memory does not suffice: free some of it, or raise the limit (`ulimit -v`).", highlight=False)
     elif isinstance(error, OSError):
         place = f" {error.filename}" if error.filename else ""
         say(f"Error: the system refused{place}: {error.strerror or error}.", markup=False, highlight=False)

@@ -294,6 +294,16 @@ def test_too_many_open_files_have_a_way_out(folder, monkeypatch):
     assert "Error: too many files are open: raise the limit (`ulimit -n 65536`)" in " ".join(err.split())
 
 
+@pytest.mark.parametrize("error", [MemoryError("std::bad_alloc"), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_too_little_memory_is_told_in_a_sentence(error, folder, monkeypatch):
+    def lacking(*_):
+        raise error
+
+    monkeypatch.setattr("retriever.indexing.index.Index.open", lacking)
+    _, err = call("index", "info", folder / "index", code=2)
+    assert "Error: the memory does not suffice: free some of it" in " ".join(err.split())
+
+
 def test_debug_shows_the_traceback():
     result = CliRunner().invoke(app, ["--debug", "search", "nowhere", "query"])
     assert result.exit_code == 1 and isinstance(result.exception, retriever.RetrieverError)

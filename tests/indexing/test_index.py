@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,6 +30,28 @@ from retriever.indexing.store import DocumentStore
 from retriever.indexing.verify import difference
 
 QUERY = "heron and quill"
+LITTLE_MEMORY = """
+import mmap  # which NumPy wants when it first maps a file
+import re
+import resource
+import sys
+from pathlib import Path
+from retriever.indexing import postings
+from retriever.indexing.index import Index
+
+postings.SMALL = int(sys.argv[2])
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+for more in range(0, 100 << 20, 1 << 18):
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, hard))
+    try:
+        Index.open(sys.argv[1]).close()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    else:
+        print("opened")
+        break
+"""
 MODES = ["hybrid", "dense", "bm25"]
 
 
@@ -283,6 +307,18 @@ def test_too_many_open_files_are_no_damage(folder):
             with pytest.raises(OSError, match="Too many open files"):
                 look()
     assert Index.damage(folder) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+@pytest.mark.parametrize(("factory", "small"), [("Flat", 0), ("IVF16,SQ8", 1 << 20)])
+def test_too_little_memory_is_no_damage(encoder, tmp_path, factory, small):
+    """However little memory is left, an index that does not open is not told to be damaged."""
+    corpus = [Document(str(n), text=f"amber w{n}") for n in range(10_000)]
+    vectors = np.random.default_rng(0).normal(size=(len(corpus), encoder.dimension)).astype(np.float32)
+    Index.build(encoder, corpus, tmp_path / "index", factory=factory, vectors=vectors, recall=None).close()
+    command = [sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "index"), str(small)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert {"MemoryError", "OSError"} & set(told) and told[-1] == "opened" and "IndexFolderError" not in told
 
 
 @contextmanager
