@@ -86,6 +86,8 @@ def search_sides(
         what a fusion looks at.
     """
     refuse_text("queries", queries)
+    if other := [query for query in queries if not isinstance(query, str)]:
+        raise DataError(f"The query {other[0]!r} is a {type(other[0]).__name__}: give queries as strings.")
     if not all(query.strip() for query in queries):
         raise DataError("The query is empty: give at least one word to search for.")
     if mode not in get_args(Mode):

@@ -222,8 +222,11 @@ def twice(name: str) -> DataError:
     return DataError(f"The id {name!r} occurs twice in the corpus: give every document its own id.")
 
 
-def strings(document: Document) -> tuple[str, str, str]:
-    """Id, title and text."""
+def strings(document: object) -> tuple[str, str, str]:
+    """Id, title and text, or a :class:`DataError` where they are no strings."""
+    if not isinstance(document, Document):
+        kind = type(document).__name__
+        raise DataError(f"The corpus holds a {kind} where a Document belongs: give documents, or open_corpus(PATH).")
     for name in ("id", "title", "text"):
         value = getattr(document, name)
         if not isinstance(value, str):

@@ -84,10 +84,10 @@ class Digest:
     def __call__(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents."""
         for document in documents:
+            yield document  # whoever takes it sees whether it can be stored
             for part in (*strings(document), repr(dict(document.metadata or {}))):
                 content = part.encode("utf-8", "surrogatepass")
                 self._hash.update(len(content).to_bytes(8, "little") + content)
-            yield document
 
     def hexdigest(self) -> str:
         """The digest of what has passed so far."""

@@ -285,6 +285,23 @@ def test_half_a_character_finds_nothing(folder):
             index.search(QUERY, filters=["number=\ud800"])
 
 
+@pytest.mark.parametrize(
+    ("corpus", "sentence"),
+    [
+        (["a text"], r"The corpus holds a str where a Document belongs: give documents, or open_corpus\(PATH\)"),
+        ("notes.jsonl", "The corpus holds a str where a Document belongs"),
+        ([{"id": "a", "text": "amber"}], "The corpus holds a dict where a Document belongs"),
+        ([Document("a", text="amber", metadata=[1])], "The metadata of document 'a' are not JSON"),
+        ([Document("a", text="amber", metadata={"n": 10**5000})], "The metadata of document 'a' are not JSON"),
+    ],
+)
+def test_what_is_no_corpus_is_told(encoder, folder, tmp_path, corpus, sentence):
+    with pytest.raises(DataError, match=sentence):
+        Index.build(encoder, corpus, tmp_path / "new")
+    with Index.open(folder, encoder) as index, pytest.raises(DataError, match=sentence):
+        index.add(corpus)
+
+
 # Damage
 
 

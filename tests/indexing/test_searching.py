@@ -64,6 +64,13 @@ def test_an_id_is_a_string(index, name):
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+@pytest.mark.parametrize("query", [5, None, b"heron", ["heron"]])
+def test_a_query_is_a_string(index, mode, query):
+    with pytest.raises(DataError, match=r"The query .* is a (int|NoneType|bytes|list): give queries as strings"):
+        index.search_batch(["heron", query], 3, mode)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
 def test_numbers_of_numpy_are_numbers(index, mode):
     found = index.search("heron", np.int64(3), mode, offset=np.int64(1))
     assert found == index.search("heron", 3, mode, offset=1) and len(found) == 3
