@@ -163,37 +163,38 @@ class Manifest(BaseModel):
         tuned = [segment for segment in self.segments if segment.tuning]
         return max(tuned, key=lambda segment: segment.documents).tuning if tuned else None
 
-    def files_of(self, segment: SegmentRecord) -> dict[str, FileRecord]:
-        """The files that the documents of a segment are in, without what tells of deletion."""
-        return {
-            path: record
-            for path, record in self.files.items()
-            if path.startswith(f"{segment.name}/") and not Path(path).name.startswith(DELETED)
-        }
+    def files_by_segment(self) -> dict[str, dict[str, FileRecord]]:
+        """The files that the documents of each segment are in, by its name, without what tells of deletion."""
+        found: dict[str, dict[str, FileRecord]] = {segment.name: {} for segment in self.segments}
+        for path, record in self.files.items():
+            name, _, file = path.partition("/")
+            if name in found and not file.rpartition("/")[2].startswith(DELETED):
+                found[name][path] = record
+        return found
 
     def misnamed(self) -> str | None:
         """The first file that a segment lacks or that belongs to none, as the end of a sentence; None without any."""
         if self.milvus is not None:
             return None
         needed = [DOCUMENTS, VECTORS, *(f"{POSTINGS}/{file}" for file in FILES.values())]
-        rest = set(self.files)
+        rest, files = set(self.files), self.files_by_segment()
         for segment in self.segments:
             own = {f"{segment.name}/{path}" for path in needed} | ({segment.deleted} if segment.deleted else set())
-            if missing := own - self.files.keys():
+            if missing := [path for path in own if path not in self.files]:
                 return f"does not tell of {min(missing)}"
-            rest -= own | self.files_of(segment).keys()
+            rest -= own | files[segment.name].keys()
         return f"tells of {min(rest)}, which belongs to no documents" if rest else None
 
     def changed(
         self, generation: int, segments: list[SegmentRecord], documents: int, files: dict[str, FileRecord]
     ) -> Manifest:
         """The manifest after a change that wrote ``files``; those that count no more are left out."""
-        whole = self.model_copy(update={"files": {**self.files, **files}})
+        new = {"generation": generation, "segments": segments, "documents": documents, "package": package_version()}
+        whole = self.model_copy(update={**new, "files": {**self.files, **files}})
         counting = {segment.deleted: whole.files[segment.deleted] for segment in segments if segment.deleted}
-        for segment in segments:
-            counting |= whole.files_of(segment)
-        new = {"generation": generation, "segments": segments, "documents": documents, "files": counting}
-        return whole.model_copy(update={**new, "package": package_version()})
+        for own in whole.files_by_segment().values():
+            counting |= own
+        return whole.model_copy(update={"files": counting})
 
     def check_sizes(self, folder: Path) -> None:
         """See that every file is there in full.

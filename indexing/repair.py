@@ -107,7 +107,7 @@ def _mend(
 ) -> SegmentRecord:
     """Write a segment into ``temporary``, what is damaged of it anew; ``name`` is the name it will have."""
     place, parts = folder / segment.name, {fault.part for fault in faults}
-    for path in manifest.files_of(segment):
+    for path in manifest.files_by_segment()[segment.name]:
         if part_of(path) not in parts:
             target = temporary / Path(path).relative_to(segment.name)
             target.parent.mkdir(exist_ok=True)

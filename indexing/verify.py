@@ -117,9 +117,11 @@ def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None
     if manifest.milvus is not None:
         _check_milvus(folder, manifest, manifest.milvus, sample)
         return []
-    faults = []
+    faults, files = [], manifest.files_by_segment()
     for segment in manifest.segments:
-        found = list(_file_faults(folder, manifest, segment)) or list(_inner_faults(folder, manifest, segment))
+        found = list(_file_faults(folder, manifest, segment, files[segment.name])) or list(
+            _inner_faults(folder, manifest, segment)
+        )
         if not found and encoder is not None and sample:
             found = list(_vector_faults(folder, manifest, segment, encoder, sample))
         faults += found
@@ -152,9 +154,10 @@ def _check_milvus(folder: Path, manifest: Manifest, record: MilvusRecord, sample
         )
 
 
-def _file_faults(folder: Path, manifest: Manifest, segment: SegmentRecord) -> Iterator[Fault]:
-    """Files that are missing or differ from what was written."""
-    files = manifest.files_of(segment)
+def _file_faults(
+    folder: Path, manifest: Manifest, segment: SegmentRecord, files: dict[str, FileRecord]
+) -> Iterator[Fault]:
+    """Files of a segment, what tells of deletion included, that are missing or differ from what was written."""
     if segment.deleted is not None:
         files = files | {segment.deleted: manifest.files[segment.deleted]}
     for path, record in files.items():

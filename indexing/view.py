@@ -75,9 +75,9 @@ class View:
         manifest.check_sizes(folder)
         self.folder, self.manifest = folder, manifest
         self.segments: list[Segment] = []
+        same = {} if known is None else known._same(manifest)
         for record in manifest.segments:
-            same = None if known is None else known._segment(manifest, record)
-            self.segments.append(same or Segment.open(folder, record, manifest))
+            self.segments.append(same.get(record.name) or Segment.open(folder, record, manifest))
         self.alive = [read_alive(folder, record) for record in manifest.segments]
         self.starts = np.cumsum([0, *(record.documents for record in manifest.segments)])
         if sum(int(mask.sum()) for mask in self.alive) != manifest.documents:
@@ -202,12 +202,11 @@ class View:
             if condition.field not in known:
                 raise unknown_field(self.folder, condition.field, known)
 
-    def _segment(self, manifest: Manifest, record: SegmentRecord) -> Segment | None:
-        """The segment of ``manifest``, if this view has it."""
-        for own, segment in zip(self.manifest.segments, self.segments, strict=True):
-            if own.name == record.name and self.manifest.files_of(own) == manifest.files_of(record):
-                return segment
-        return None
+    def _same(self, manifest: Manifest) -> dict[str, Segment]:
+        """The segments of ``manifest`` that this view has, by name."""
+        own, others = self.manifest.files_by_segment(), manifest.files_by_segment()
+        held = zip((record.name for record in self.manifest.segments), self.segments, strict=True)
+        return {name: segment for name, segment in held if own[name] == others.get(name)}
 
 
 def read_alive(folder: Path, record: SegmentRecord) -> Mask:

@@ -6,6 +6,7 @@ import gc
 import json
 import random
 import shutil
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from retriever.encoder import Encoder
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.indexing import build, changes
 from retriever.indexing.index import Index
+from retriever.indexing.manifest import generation_name, read_manifest
 
 MODES = ["hybrid", "dense", "bm25"]
 QUERIES = ["heron and quill", "amber", "ridge ridge birch", "unheard of"]
@@ -48,6 +50,19 @@ def same(index, fresh, modes=("dense", "bm25")):
             bar = min(scores, default=0) + 1e-4  # equal vectors can stand in any order
             sets = [{(hit.id, hit.text) for hit in hits if hit.score > bar} for hits in (found, expected)]
             assert sets[0] == sets[1]
+
+
+def test_a_manifest_of_thousands_of_segments_is_read_and_changed_at_once(built):
+    few = read_manifest(built)
+    names = [generation_name(number) for number in range(1, 4_001)]
+    segments = [few.segments[0].model_copy(update={"name": name}) for name in names]
+    files = {path.replace(names[0], name): record for name in names for path, record in few.files.items()}
+    many = few.model_copy(update={"segments": segments, "files": files})
+    began = time.process_time()
+    assert many.misnamed() is None
+    kept = many.changed(4_001, segments[::2], 1, {}).files
+    assert time.process_time() - began < 3
+    assert {path.partition("/")[0] for path in kept} == set(names[::2]) and len(kept) == len(files) / 2
 
 
 @pytest.mark.parametrize("seed", range(6))
