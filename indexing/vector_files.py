@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from mmap import mmap
 from pathlib import Path
 
 from retriever.errors import IndexFolderError, OutputError
@@ -31,8 +32,8 @@ def read_vectors(path: Path) -> faiss.Index:
         try:
             with path.open("rb") as file:  # FAISS does not tell why it cannot open a file
                 if isinstance(error, MemoryError):  # nor whether it asked for more than the file holds
-                    bytearray(2 * os.fstat(file.fileno()).st_size)
-        except (OSError, MemoryError) as reason:
+                    mmap(-1, 2 * os.fstat(file.fileno()).st_size + 1).close()
+        except OSError as reason:
             if is_lack(reason):
                 raise
         raise IndexFolderError(f"The vectors {path} are missing or damaged: {mend(path.parent.parent)}.") from error

@@ -186,8 +186,8 @@ def test_another_model_other_options_and_another_corpus_are_refused(encoder, doc
     for given, options in ((other, {"segment": 50}), (encoder, {"segment": 60}), (encoder, {"segment": 50, "k1": 1.0})):
         with pytest.raises(OutputError, match="has another model or other options: give the same ones, or pass"):
             Index.build(given, documents, folder, resume=True, **options)
-    changed = [*documents[:70], Document("doc-70", text="other"), *documents[71:]]
-    for corpus in (changed, documents[1:], documents[:80], documents[:40], []):
+    changed, last = ([*documents[:at], Document(f"doc-{at}", text="other"), *documents[at + 1 :]] for at in (70, 99))
+    for corpus in (changed, last, documents[1:], documents[:80], documents[:40], []):
         with pytest.raises(DataError, match=r"corpus is not the one that the unfinished build .* or pass --overwrite"):
             Index.build(encoder, corpus, folder, segment=50, resume=True)
     with Index.build(encoder, documents, folder, segment=50, resume=True) as index:
