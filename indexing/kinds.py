@@ -204,7 +204,7 @@ def search_parameters(
         inner = search_parameters(faiss.downcast_index(index.index), settings, width, chosen, share)
         return told("SearchParametersPreTransform", index_params=inner) if inner else None
     if isinstance(index, faiss.IndexHNSW):
-        ef = math.ceil((settings.ef or EF_SEARCH) / share)
+        ef = min(math.ceil((settings.ef or EF_SEARCH) / share), index.ntotal)  # no walk is broader than the graph
         return told("SearchParametersHNSW", efSearch=max(ef, width), sel=chosen)
     if isinstance(index, faiss.IndexIVF):
         enough = width / max(index.ntotal, 1) * index.nlist  # lists that hold so many on average

@@ -168,9 +168,11 @@ def test_searching_leaves_the_index_as_it_is(built, vectors):
 
 def test_what_faiss_is_told():
     graph = faiss.index_factory(8, "HNSW8", faiss.METRIC_INNER_PRODUCT)
+    graph.add(np.random.default_rng(0).random((200, 8), np.float32))
     assert search_parameters(graph, SearchSettings(), 10).efSearch == kinds.EF_SEARCH
     assert search_parameters(graph, SearchSettings(ef=20), 60).efSearch == 60  # FAISS loses hits where ef < k
     assert search_parameters(graph, SearchSettings(ef=20), 10, share=0.25).efSearch == 80
+    assert search_parameters(graph, SearchSettings(ef=10**20), 10).efSearch == 200
     for nlist, nprobe in ((4, 4), (16, 8), (64, 8), (256, 32)):
         inverted = faiss.index_factory(8, f"IVF{nlist},Flat", faiss.METRIC_INNER_PRODUCT)
         assert search_parameters(inverted, SearchSettings(), 0).nprobe == nprobe
