@@ -130,13 +130,15 @@ def tune_index(index: Index, queries: Mapping[str, str], qrels: Qrels, *, seed: 
         seed: Of the random splits.
 
     Raises:
-        DataError: A judged query is not among the queries, no document of the index is judged relevant, or fewer than
-            ten queries are judged.
+        DataError: A judged query is not among the queries or is empty, no document of the index is judged relevant, or
+            fewer than ten queries are judged.
         IndexFolderError: The index was changed meanwhile, or its model is not there.
     """
     judged = sorted(query for query, grades in qrels.items() if grades)
     if missing := [query for query in judged if query not in queries]:
         raise DataError(f"Query {missing[0]!r} is judged and not among the queries: complete them or the judgments.")
+    if blank := [query for query in judged if not queries[query].strip()]:
+        raise DataError(f"Query {blank[0]!r} is judged and empty: complete it, or leave its judgments out.")
     _check_count(judged)
     generation = index.manifest.generation
     ids = sorted({name for query in judged for name in qrels[query]})

@@ -185,6 +185,8 @@ def test_mistakes_are_refused(index, monkeypatch):
     queries, qrels = questions(index)
     with pytest.raises(DataError, match="Query 'q d0' is judged and not among the queries"):
         tune_index(index, {}, qrels)
+    with pytest.raises(DataError, match="Query 'q d4' is judged and empty: complete it"):
+        tune_index(index, queries | {"q d4": " "}, qrels)
     with pytest.raises(DataError, match=r"No document of the index .* is judged relevant"):
         tune_index(index, queries, {query: {"x": 1} for query in queries})
     with pytest.raises(DataError, match="with a grade above 0"):
