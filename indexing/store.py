@@ -80,6 +80,8 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
         raise twice(last.id) from error
     except UnicodeEncodeError as error:
         raise DataError(f"Document {last.id!r} holds half a character ({error.reason}): mend its text.") from error
+    except (sqlite3.DataError, OverflowError) as error:  # SQLite takes a billion bytes
+        raise DataError(f"Document {last.id!r} cannot be stored ({error}): split it.") from error
     except sqlite3.OperationalError as error:
         raise OutputError(f"Cannot write {path} ({error}): choose a place with room and write access.") from error
     return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
@@ -118,6 +119,19 @@ def test_metadata_of_a_hundred_levels_are_read_and_filtered_by(tmp_path):
 def test_documents_that_cannot_be_stored_are_told(tmp_path, documents, message):
     with pytest.raises(DataError, match=message):
         write(tmp_path / "documents", documents)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="SQLite's limits can be set from Python 3.11 on")
+def test_a_document_beyond_what_sqlite_takes_is_told(tmp_path, monkeypatch):
+    def connect(*arguments, **options):
+        connection = connected(*arguments, **options)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        return connection
+
+    connected = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(DataError, match=r"Document 'long' cannot be stored \(string or blob too big\): split it"):
+        write(tmp_path / "documents", [Document("short"), Document("long", text="x" * 20_000)])
 
 
 def test_an_error_of_the_corpus_passes_through(tmp_path):
