@@ -5,6 +5,7 @@ A message names the file, line or option and the way out.
 
     RetrieverError
     ├── DataError       a corpus, query or judgment file that is missing, empty or mangled
+    │   └── BadRecordError  the last of these, of which the record alone could be left out
     ├── RecipeError     an unknown recipe, an unknown key, a value out of range, keys that contradict each other
     ├── ModelError      a folder that holds no model, or a model that does not fit the job
     ├── IndexFolderError  an index folder that is missing, damaged, or built by another model
@@ -21,6 +22,10 @@ class RetrieverError(Exception):
 
 class DataError(RetrieverError):
     """A corpus, query or judgment file is missing, empty or mangled."""
+
+
+class BadRecordError(DataError):
+    """A record cannot be used, and could be left out."""
 
 
 class RecipeError(RetrieverError):

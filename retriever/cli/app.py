@@ -23,6 +23,7 @@ from retriever.cli import (
     index,
     mine,
     mteb,
+    options,
     recipes,
     search,
     serve,
@@ -49,11 +50,11 @@ class Commands(TyperGroup):
         except (RetrieverError, OSError, MemoryError, KeyboardInterrupt) as error:
             if ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt):
                 raise
-            _explain(error)
+            _explain(ctx, error)
             sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
 
 
-def _explain(error: BaseException) -> None:
+def _explain(context: typer.Context, error: BaseException) -> None:
     say = error_console().print
     if isinstance(error, KeyboardInterrupt):
         say(str(error) or "Stopped.", markup=False, highlight=False)
@@ -66,7 +67,8 @@ def _explain(error: BaseException) -> None:
         place = f" {error.filename}" if error.filename else ""
         say(f"Error: the system refused{place}: {error.strerror or error}.", markup=False, highlight=False)
     else:
-        say(f"Error: {error}", markup=False, highlight=False)
+        sentence = options.way_out(context, error) if isinstance(error, RetrieverError) else error
+        say(f"Error: {sentence}", markup=False, highlight=False)
 
 
 app = typer.Typer(

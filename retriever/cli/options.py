@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retriever.cli.show import RichReporter
-from retriever.errors import DataError
+from retriever.errors import BadRecordError, DataError, RetrieverError
 
 if TYPE_CHECKING:
     from retriever.data.corpus import Corpus
@@ -39,9 +39,32 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the o
 TextField = Annotated[str | None, typer.Option(help="Field that holds the text.")]
 TitleField = Annotated[str | None, typer.Option(help="Field that holds the title.")]
 IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
-SkipBadLines = Annotated[bool, typer.Option("--skip-bad-lines", help="Count mangled lines instead of refusing them.")]
+SkipBadLines = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-lines",
+        help="Count mangled lines instead of refusing them.",
+        callback=lambda context, on: _note_skipping(context, on),
+    ),
+]
 Split = Annotated[str, typer.Option(help="Split of a Hugging Face dataset.")]
 Streaming = Annotated[bool, typer.Option("--streaming", help="Read a Hugging Face dataset without downloading it.")]
+
+
+SKIPS = f"{__name__}.skips"  # among what the contexts of a command share
+
+
+def _note_skipping(context: typer.Context, on: bool) -> bool:
+    """Note that the command can leave bad lines out, for :func:`way_out`."""
+    context.meta[SKIPS] = True
+    return on
+
+
+def way_out(context: typer.Context, error: RetrieverError) -> str:
+    """An error's sentence, with what the command offers to get by it."""
+    if isinstance(error, BadRecordError) and SKIPS in context.meta:
+        return f"{str(error).removesuffix('.')}, or pass --skip-bad-lines to leave such lines out."
+    return str(error)
 
 
 def use_threads(threads: int | None) -> None:

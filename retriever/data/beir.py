@@ -44,14 +44,13 @@ class BeirDataset:
     qrels: dict[str, dict[str, int]]
 
 
-def load_beir(folder: str | Path, split: str = "test", *, skip_bad_lines: bool | None = None) -> BeirDataset:
+def load_beir(folder: str | Path, split: str = "test", *, skip_bad_lines: bool = False) -> BeirDataset:
     """Read the queries and one split's judgments of a BEIR folder, and open its corpus.
 
     Args:
         folder: The folder.
         split: Which judgments.
-        skip_bad_lines: Leave mangled lines of corpus and queries out instead of raising; not for an evaluation, which
-            has no such option (None).
+        skip_bad_lines: Leave mangled lines of corpus and queries out instead of raising; not for an evaluation.
 
     Raises:
         DataError: A part is missing or mangled.

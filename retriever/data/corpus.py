@@ -20,9 +20,9 @@ from typing import TypeAlias
 
 from retriever.data.document import Document
 from retriever.data.fields import Fields
-from retriever.data.readers import WAY_OUT, Reject
+from retriever.data.readers import Reject
 from retriever.data.sources import find_source
-from retriever.errors import DataError
+from retriever.errors import BadRecordError, DataError
 
 FORMAT = "1"  # part of every fingerprint: raise it when the same source gives other documents
 
@@ -54,7 +54,7 @@ class Corpus:
         origin: The source, as an error should name it.
         read: Starts a pass: takes the callback for bad records, gives each document and its place.
         content_hash: Hash of what the source holds and how it is read.
-        skip_bad_lines: As for :func:`open_corpus`.
+        skip_bad_lines: Count records that cannot be used instead of raising their error.
         deduplicate: Drop exact copies.
 
     Attributes:
@@ -68,7 +68,7 @@ class Corpus:
         read: Read,
         content_hash: Callable[[], str],
         *,
-        skip_bad_lines: bool | None = None,
+        skip_bad_lines: bool = False,
         deduplicate: bool = True,
     ) -> None:
         self.name = name
@@ -76,8 +76,7 @@ class Corpus:
         self._origin = origin
         self._read = read
         self._content_hash = content_hash
-        self._skip_bad_lines = skip_bad_lines
-        self._options = (bool(skip_bad_lines), deduplicate)
+        self._options = (skip_bad_lines, deduplicate)
         self._fingerprint = ""
 
     @classmethod
@@ -117,7 +116,7 @@ class Corpus:
         Raises:
             DataError: A record is mangled, an id occurs twice, or there is no document at all.
         """
-        bad, counts = Rejected(self._skip_bad_lines), Counter[str]()
+        bad, counts = Rejected(self._options[0]), Counter[str]()
         ids: set[str] = set()
         for place, document in self._distinct(bad, counts):
             if document.id in ids:
@@ -164,25 +163,21 @@ class Rejected:
     """Raises the error of a bad record, or counts it.
 
     Args:
-        skip: True counts; False raises, and an error of what is to be mended says that it can be skipped, too; None
-            raises the error as it is.
+        skip: Count.
 
     Attributes:
         count: Errors met so far.
     """
 
-    def __init__(self, skip: bool | None) -> None:
+    def __init__(self, skip: bool) -> None:
         self.count = 0
         self._skip = skip
 
     def __call__(self, error: DataError) -> None:
         """Take an error; see the class."""
-        if self._skip:
-            self.count += 1
-        elif self._skip is None or not str(error).endswith(f"{WAY_OUT}."):
-            raise error
-        else:
-            raise DataError(f"{str(error)[:-1]}, or pass --skip-bad-lines to leave such lines out.") from error
+        if not self._skip:
+            raise BadRecordError(str(error)) from error
+        self.count += 1
 
 
 def open_corpus(
@@ -191,7 +186,7 @@ def open_corpus(
     text_field: str | None = None,
     title_field: str | None = None,
     id_field: str | None = None,
-    skip_bad_lines: bool | None = None,
+    skip_bad_lines: bool = False,
     deduplicate: bool = True,
     split: str = "train",
     streaming: bool = False,
@@ -205,8 +200,7 @@ def open_corpus(
         text_field: Field with the text; by default the first there is of text, contents, content, body.
         title_field: Field with the title; by default title, if there is one.
         id_field: Field with the id; by default the first there is of _id, id, docid, else the row number.
-        skip_bad_lines: Count mangled lines in the report instead of raising. False, unlike None, stands for a command
-            with an option to do so, which errors then tell.
+        skip_bad_lines: Count mangled lines in the report instead of raising.
         deduplicate: Drop documents whose title and text occurred before.
         split: Split of a ``datasets`` data set.
         streaming: Do not download a data set from the hub, stream it at every pass.
@@ -223,7 +217,8 @@ def open_corpus(
     def content_hash() -> str:
         return f"{fields} {found.content_hash()}"
 
-    return Corpus(found.name, found.origin, read, content_hash, skip_bad_lines=skip_bad_lines, deduplicate=deduplicate)
+    options = {"skip_bad_lines": skip_bad_lines, "deduplicate": deduplicate}
+    return Corpus(found.name, found.origin, read, content_hash, **options)
 
 
 def _key(document: Document) -> bytes:

@@ -17,7 +17,7 @@ from retriever.data.document import Document
 from retriever.data.labelled import LabelledReport, keyed_fraction, open_labelled
 from retriever.data.tokenizers import WordTokenizer
 from retriever.data.tokens import tokenise
-from retriever.errors import DataError
+from retriever.errors import BadRecordError, DataError
 
 DOCUMENTS = [
     Document("1", "Tea", "a hot drink"),
@@ -243,7 +243,7 @@ def test_mangled_lines_of_texts_told_by_id_are_left_out(beir, tmp_path):
     triples = tmp_path / "triples.tsv"
     triples.write_text("q1\t1\t3\n")
     for data, corpus in ((beir, None), (triples, beir)):
-        with pytest.raises(DataError, match=r"(corpus|queries)\.jsonl:5 is not valid JSON .* pass --skip-bad-lines"):
+        with pytest.raises(BadRecordError, match=r"(corpus|queries)\.jsonl:5 is not valid JSON .*: mend it\.$"):
             open_labelled(data, corpus=corpus)
         labelled = open_labelled(data, corpus=corpus, skip_bad_lines=True)
         assert labelled.queries[0] == "what is tea" and len(list(labelled.documents)) == len(DOCUMENTS)
