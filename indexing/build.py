@@ -32,7 +32,7 @@ from retriever.data.corpus import Corpus
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
-from retriever.files import replacing, sync
+from retriever.files import check_beginning, replacing, sync
 from retriever.indexing.bm25 import check_settings
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.factory import AUTO
@@ -122,6 +122,7 @@ def build_folder(
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Build an index; see :meth:`retriever.indexing.index.Index.build`."""
+    check_beginning(resume, overwrite)
     check_settings(options.k1, options.b)
     WordAnalyzer(options.stemmer)  # or refuse
     if options.memory is not None and options.factory != AUTO:

@@ -91,7 +91,8 @@ class Index(IndexReader):
             DataError: The corpus is empty, an id occurs twice, a vector is not finite, the number of vectors is not
                 that of the documents, or k1, b or the recall is out of range.
             IndexFolderError: The factory is unknown, or the documents are too few for it.
-            OutputError: The folder exists already, holds an unfinished build, or cannot be written.
+            OutputError: The folder exists already, holds an unfinished build, or cannot be written; or it is both to be
+                gone on with and to be replaced.
         """
         options = BuildOptions(factory, k1, b, stemmer, dtype, segment, memory, recall)
         build = build_folder

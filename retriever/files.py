@@ -20,13 +20,13 @@ AT_FDCWD, EXCHANGE = -100, 2  # renameat2(2): paths relative to the working fold
 
 
 def check_beginning(resume: bool, overwrite: bool) -> None:
-    """See that a run either goes on with another one or replaces it.
+    """See that a run or a build either goes on with what is there or replaces it.
 
     Raises:
         OutputError: It is to do both.
     """
     if resume and overwrite:
-        raise OutputError("--resume goes on with a run and --overwrite replaces it: pass one of the two.")
+        raise OutputError("--resume goes on with what is there and --overwrite replaces it: pass one of the two.")
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> Path:

@@ -106,7 +106,4 @@ class _Places:
 
 def _unknown(place: str, what: str, id_: str, where: str, is_empty: bool = False) -> DataError:
     lack = "has no text" if is_empty else "is not"
-    return DataError(
-        f"{place} names the {what} {id_!r}, which {lack} in the {where}: add it, or pass --skip-bad-lines to leave "
-        "such lines out."
-    )
+    return DataError(f"{place} names the {what} {id_!r}, which {lack} in the {where}: add it.")

@@ -86,9 +86,7 @@ def to_example(place: str, record: Mapping[str, Any]) -> Example:
     positive_field, positive = _first(record, POSITIVE)
     positives = _documents(positive, positive_field or "positive", place)
     if not positives:
-        raise DataError(
-            f"{place} has a query without a positive document: add one, or pass --skip-bad-lines to leave it out."
-        )
+        raise DataError(f"{place} has a query without a positive document: add one.")
     hard = [d for name in record if NEGATIVE.fullmatch(name) for d in _documents(record[name], name, place)]
     easy = _documents(record.get(EASY_NEGATIVE), EASY_NEGATIVE, place)
     return Example(

@@ -136,6 +136,14 @@ def test_going_on_with_nothing_is_a_build(encoder, documents, whole, tmp_path):
         Index.build(encoder, documents, tmp_path / "index", segment=50, resume=True)
 
 
+def test_a_build_is_resumed_or_replaced(encoder, documents, tmp_path):
+    folder = interrupted(encoder, documents, tmp_path / "index")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(OutputError, match="--resume goes on with what is there and --overwrite replaces it: pass one"):
+        Index.build(encoder, documents, folder, segment=50, resume=True, overwrite=True)
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_an_unfinished_build_is_not_thrown_away_by_accident(encoder, documents, whole, tmp_path):
     folder = interrupted(encoder, documents, tmp_path / "index")
     with pytest.raises(

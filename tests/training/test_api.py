@@ -116,7 +116,7 @@ def test_an_unfinished_run_is_refused_unless_resumed(tmp_path):
 
 
 def test_a_run_is_resumed_or_replaced_not_both(tmp_path):
-    with pytest.raises(OutputError, match="--resume goes on with a run and --overwrite replaces it: pass one"):
+    with pytest.raises(OutputError, match="--resume goes on with what is there and --overwrite replaces it: pass one"):
         tiny.run("static", tmp_path / "m", resume=True, overwrite=True)
     assert not (tmp_path / "m").exists()
 
