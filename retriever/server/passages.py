@@ -21,7 +21,7 @@ from retriever.data.words import UNSPACED, WordAnalyzer
 
 LENGTH = 320  # characters of a passage
 STEMS = 64  # of a query that are looked for
-SEEN = 20_000  # characters of a text that are looked at
+SEEN, TOGETHER = 20_000, 4_000_000  # characters of a text, and of all texts, that are looked at
 _FUNCTION_WORDS = """
 a an and are as at be but by do does for from how i if in into is it my no not of on or such that the their then there
 these they this to was what when where which who why will with you
@@ -68,7 +68,8 @@ class Passages:
 
     def _spans(self, texts: Sequence[str]) -> Iterator[list[Span]]:
         """Where words with a stem of the query stand in each text; those of scripts without blanks may overlap."""
-        lower = [_lower(text[:SEEN]) for text in texts]
+        seen = min(SEEN, TOGETHER // max(1, len(texts)))
+        lower = [_lower(text[:seen]) for text in texts]
         joined = "\n".join(["", *lower, ""])
         matching = self._analyzer.with_stems(set(self._analyzer.words(joined)), self._stems)
         found = sorted((at, at + len(word), key) for word, key in matching for at in _places(word, joined))

@@ -99,6 +99,13 @@ def test_a_query_of_any_length_scans_the_texts_a_bounded_number_of_times(monkeyp
     assert sorted(scanned) == sorted(NAMES[:STEMS])
 
 
+def test_of_many_long_texts_only_the_beginnings_are_looked_at(monkeypatch):
+    monkeypatch.setattr(passages, "TOGETHER", 4_000)
+    text = "word " * 300 + "heron"
+    assert matches(of("heron", text)) == ["heron"]
+    assert [matches(pieces) for pieces in Passages("heron", PORTER).of([text] * 4)] == [[]] * 4
+
+
 def test_a_title_is_given_whole():
     title = "How to <i>reset</i> it " * 30
     passages = Passages("reset", PORTER)
