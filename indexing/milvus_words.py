@@ -20,9 +20,10 @@ import numpy as np
 
 from retriever.data.words import WordAnalyzer
 from retriever.errors import IndexFolderError
+from retriever.indexing.arrays import read_array
 from retriever.indexing.bm25 import inverse_frequency
 from retriever.indexing.damage import is_lack
-from retriever.indexing.postings import read_array, word_hash
+from retriever.indexing.postings import word_hash
 
 KEYS = 2**32 - 2  # different numbers of words
 

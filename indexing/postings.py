@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
@@ -22,31 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import IndexFolderError
+from retriever.indexing.arrays import read_array
 from retriever.indexing.damage import is_lack, mend
-
-SMALL = 1 << 20  # bytes of a file that is read instead of mapped
-_HEADERS = threading.Lock()  # Python 3.11 parses the header of a .npy file wrongly if two threads do so at once
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """Read a small ``.npy`` file, or map a large one, which keeps it open; threads may do so at once.
-
-    Raises:
-        OSError: The file cannot be opened.
-        ValueError: It holds no array.
-    """
-    try:
-        with _HEADERS:
-            array: NDArray[Any] = np.load(path, "r", allow_pickle=False)  # asks for no more than the file holds
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # the header is read as Python source, which fails in as many ways
-        raise ValueError("not a readable array") from error
-    if not isinstance(array, np.ndarray):  # an archive of arrays
-        raise ValueError("not a readable array")
-    if array.nbytes <= SMALL:  # a process may have a thousand files open
-        return np.array(array)
-    return np.asarray(array)  # slices of a plain array of the same memory are made ten times as fast
 
 
 def word_hash(word: str) -> int:

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import IndexFolderError
+from retriever.indexing.arrays import read_array
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.damage import is_lack, mend
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition, unknown_field
 from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
-from retriever.indexing.postings import Postings, read_array
+from retriever.indexing.postings import Postings
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 from retriever.indexing.store import DocumentStore
 

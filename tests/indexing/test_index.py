@@ -36,10 +36,10 @@ import re
 import resource
 import sys
 from pathlib import Path
-from retriever.indexing import postings
+from retriever.indexing import arrays
 from retriever.indexing.index import Index
 
-postings.SMALL = int(sys.argv[2])
+arrays.SMALL = int(sys.argv[2])
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 for more in range(0, 100 << 20, 1 << 18):

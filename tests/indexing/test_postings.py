@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.errors import IndexFolderError
-from retriever.indexing.postings import FILES, Postings, read_array, word_hash
+from retriever.indexing.arrays import read_array
+from retriever.indexing.postings import FILES, Postings, word_hash
 
 DOCUMENTS = [["red", "fish", "red"], [], ["blue", "fish"], ["red"], ["ß", "\ud800", "fish"]]
 OPEN = Path("/proc/self/fd")
@@ -89,7 +90,7 @@ def test_small_files_are_read_and_large_ones_mapped(tmp_path, monkeypatch):
     opened = Postings.open(tmp_path / "some")
     assert sum(1 for _ in OPEN.iterdir()) == before
     same(opened, postings)
-    monkeypatch.setattr("retriever.indexing.postings.SMALL", 0)
+    monkeypatch.setattr("retriever.indexing.arrays.SMALL", 0)
     mapped = Postings.open(tmp_path / "some")
     assert sum(1 for _ in OPEN.iterdir()) == before + len(FILES)
     same(mapped, postings)
