@@ -18,7 +18,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
@@ -250,8 +250,7 @@ def write_parts(
     Raises:
         DataError: A vector is not finite.
     """
-    store = DocumentStore(folder / DOCUMENTS)
-    try:
+    with closing(DocumentStore(folder / DOCUMENTS)) as store:
         for number, chunk in enumerate(store.chunks(CHUNK)):
             if vectors is None:
                 texts = [document.content for document in chunk]
@@ -261,10 +260,7 @@ def write_parts(
                 if progress is not None:
                     progress(len(chunk))
         dense.save(folder / VECTORS)
-        texts_again = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
-        Postings.build(map(analyzer, texts_again)).save(folder / POSTINGS)
-    finally:
-        store.close()
+        Postings.build(analyzer(document.content) for document in store).save(folder / POSTINGS)
 
 
 def kind_for(factory: str, count: int, dimension: int) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +181,7 @@ def _settle(folder: Path, generation: int) -> None:
     if first == len(sizes) - 1:
         return
     try:
-        with _opened(folder) as view:
+        with closing(View.open(folder)) as view:
             _join(view, view.manifest, first, generation)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped; the documents are in the index, only segments are not joined.") from None
@@ -204,7 +204,7 @@ def _join(
         return
     dense = _empty(manifest, count)
     with replacing(folder / name) as temporary:
-        write(temporary / DOCUMENTS, (document for chunk in view.chunks(CHUNK, first) for document in chunk))
+        write(temporary / DOCUMENTS, view.live(first))
         for segment, mask in zip(segments, alive, strict=True):
             rows = np.flatnonzero(mask)
             for start in range(0, len(rows), CHUNK):
@@ -233,27 +233,14 @@ def _kinds(manifest: Manifest, count: int) -> set[str]:
 def _changing(folder: Path) -> Iterator[tuple[View, int]]:
     """Lock an index and give its state and the number of the new generation."""
     read_manifest(folder)  # no index, no folder is made
-    with writing(folder) as generation, _opened(folder) as view:
+    with writing(folder) as generation, closing(View.open(folder)) as view:
         yield view, generation
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[View]:
-    view = View(folder, read_manifest(folder))
-    try:
-        yield view
-    finally:
-        view.close()
 
 
 def _rows_replaced(view: View, added: Path) -> NDArray[np.int64]:
     """The rows of documents that have the id of an added one."""
-    store = DocumentStore(added / DOCUMENTS)
-    try:
-        rows = [view.find([document.id for document in chunk]) for chunk in store.chunks(CHUNK)]
-    finally:
-        store.close()
-    found = np.concatenate(rows)
+    with closing(DocumentStore(added / DOCUMENTS)) as store:
+        found = view.find([document.id for document in store])
     return found[found >= 0]
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ from pydantic import BaseModel
 from retriever.data.words import WordAnalyzer
 from retriever.errors import IndexFolderError
 from retriever.files import replacing
-from retriever.indexing.build import CHUNK, writing
+from retriever.indexing.build import writing
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.manifest import (
     DOCUMENTS,
@@ -128,14 +129,11 @@ def _copy(folder: Path, old: ManifestOfFormat1, target: Path) -> None:
 def _index_words(target: Path, old: ManifestOfFormat1) -> None:
     """Write the postings beside the documents, which must be as many as the vectors."""
     dense = DenseIndex.open(target / VECTORS, old.similarity)
-    store = DocumentStore(target / DOCUMENTS)
-    try:
+    with closing(DocumentStore(target / DOCUMENTS)) as store:
         if not len(store) == len(dense) == old.documents:
             raise IndexFolderError(
                 f"The old index has {len(store):,} documents, {len(dense):,} vectors and a manifest that tells of "
                 f"{old.documents:,}: build the index again."
             )
-        texts = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
-        Postings.build(map(WordAnalyzer(old.bm25.stemmer), texts)).save(target / POSTINGS)
-    finally:
-        store.close()
+        analyzer = WordAnalyzer(old.bm25.stemmer)
+        Postings.build(analyzer(document.content) for document in store).save(target / POSTINGS)

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -99,11 +99,8 @@ class Collection:
         """
         if is_missing(uri):
             raise IndexFolderError(f"The file {uri} of Milvus is not there: put it back first.")
-        collection = cls(connect(uri), uri, name)
-        try:
+        with closing(cls(connect(uri), uri, name)) as collection:
             collection.drop()
-        finally:
-            collection.close()
 
     def create(self, dimension: int, factory: str, fingerprint: str) -> None:
         """Make the collection, empty.

@@ -20,7 +20,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ def move(view: State, folder: Path, uri: str, *, factory: str = "Flat", overwrit
         return found
 
     new = {"generation": 0, "factory": factory, "documents": 0, "segments": [], "files": {}}
-    with _stored(document for chunk in view.chunks(CHUNK) for document in chunk) as store:
+    with _stored(view.live()) as store:
         _fill(view.manifest.model_copy(update=new), store, folder, uri, source, overwrite)
 
 
@@ -165,7 +165,7 @@ def add(
         change.record = change.record.model_copy(update={"rows": first + len(store)})
         _begin(folder, change.record)
         publish(folder, change.manifest.model_copy(update={"milvus": change.record}))
-        change.counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
+        change.counts.add(document.content for document in store)
         replaced = _put(change, store, first, _encoding(encoder, dtype, progress), is_new=False)
         change.documents += len(store) - replaced
         return len(store), replaced
@@ -200,11 +200,8 @@ def _stored(documents: Iterable[Document]) -> Iterator[DocumentStore]:
         path = Path(folder) / "documents.sqlite"
         if not write(path, documents):
             raise DataError("There is no document to index: give a corpus with text in it.")
-        store = DocumentStore(path)
-        try:
+        with closing(DocumentStore(path)) as store:
             yield store
-        finally:
-            store.close()
 
 
 def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, source: Source, overwrite: bool) -> None:
@@ -214,9 +211,8 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
     begins = partial(goes_on, folder, "", resume=False, overwrite=overwrite)
     with writing(folder, begins, overwrite) as generation:
         note_replaced(folder)
-        length = counts.add(document.content for chunk in store.chunks(CHUNK) for document in chunk)
-        collection = Collection.new(uri, folder.resolve().name)
-        try:
+        length = counts.add(document.content for document in store)
+        with closing(Collection.new(uri, folder.resolve().name)) as collection:
             note(folder, uri, collection.name)
             collection.create(manifest.dimension, manifest.factory, manifest.model.fingerprint)
             record = MilvusRecord(
@@ -230,15 +226,12 @@ def _fill(manifest: Manifest, store: DocumentStore, folder: Path, uri: str, sour
             change = _Change(manifest, record, collection, counts, len(store))
             _put(change, store, 0, source, is_new=True)
             _publish(folder, change, generation)
-        finally:
-            collection.close()
 
 
 def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_new: bool) -> int:
     """Send the documents of a store to Milvus, their words counted already; returns how many replaced another."""
     replaced, bm25 = 0, change.manifest.bm25
-    for start in range(0, len(store), CHUNK):
-        chunk = store.get(range(start, min(start + CHUNK, len(store))))
+    for start, chunk in zip(range(0, len(store), CHUNK), store.chunks(CHUNK), strict=True):
         vectors = unit(source(start, chunk), change.manifest.similarity)
         if not is_new:
             old = change.collection.find([document.id for document in chunk])
@@ -255,18 +248,12 @@ def _put(change: _Change, store: DocumentStore, first: int, source: Source, is_n
 def _changing(folder: Path, is_anew: bool = False) -> Iterator[_Change]:
     """Lock an index, and publish what the block makes of it; a stopped change or ``is_anew`` counts anew first."""
     read_manifest(folder)  # no index, no folder is made
-    with writing(folder) as generation:
-        view = MilvusView.open(folder)
-        try:
-            change = _Change(
-                view.manifest, view.record, view.collection, view.counts, len(view), set(view.record.fields)
-            )
-            if is_anew or was_stopped(folder, change.record):
-                _count_anew(change)
-            yield change
-            _publish(folder, change, generation)
-        finally:
-            view.close()
+    with writing(folder) as generation, closing(MilvusView.open(folder)) as view:
+        change = _Change(view.manifest, view.record, view.collection, view.counts, len(view), set(view.record.fields))
+        if is_anew or was_stopped(folder, change.record):
+            _count_anew(change)
+        yield change
+        _publish(folder, change, generation)
 
 
 def was_stopped(folder: Path, record: MilvusRecord) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,16 +113,13 @@ def _mend(
             target = temporary / Path(path).relative_to(segment.name)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / path, target)
-    store = DocumentStore(place / DOCUMENTS)
-    try:
+    with closing(DocumentStore(place / DOCUMENTS)) as store:
         if "vectors" in parts:
             is_kept = store_path(VECTORS).name not in {Path(fault.path).name for fault in faults}
             _vectors(manifest, segment, place, store, encoder, is_kept).save(temporary / VECTORS)
         if "postings" in parts:
-            texts = (document.content for chunk in store.chunks(CHUNK) for document in chunk)
-            Postings.build(map(WordAnalyzer(manifest.bm25.stemmer), texts)).save(temporary / POSTINGS)
-    finally:
-        store.close()
+            analyzer = WordAnalyzer(manifest.bm25.stemmer)
+            Postings.build(analyzer(document.content) for document in store).save(temporary / POSTINGS)
     marks = segment.deleted
     if deleted is not None:
         marks = f"{name}/{DELETED}{name.rpartition('-')[2]}.npy"
@@ -152,11 +150,8 @@ def _masks(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> dict[st
         return None
     later, masks, count = set[str](), dict[str, Mask](), 0
     for segment in reversed(manifest.segments):
-        store = DocumentStore(folder / segment.name / DOCUMENTS)
-        try:
-            names = [document.id for chunk in store.chunks(CHUNK) for document in chunk]
-        finally:
-            store.close()
+        with closing(DocumentStore(folder / segment.name / DOCUMENTS)) as store:
+            names = [document.id for document in store]
         if segment.name in lost:
             masks[segment.name] = np.array([name in later for name in names])
             count += int((~masks[segment.name]).sum())

@@ -16,6 +16,8 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ CREATE TABLE documents (
 COLUMNS = "id, title, text, metadata"
 NO_METADATA = "{}"
 REMEMBERED = 64  # conditions
+CHUNK = 8_192  # documents read at a time where all are wanted
 
 
 def write(path: str | Path, documents: Iterable[Document]) -> int:
@@ -66,16 +69,13 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
             count += 1
 
     try:
-        connection = sqlite3.connect(path, isolation_level=None)
-        try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = OFF")  # a broken file is thrown away, not repaired
             connection.execute("PRAGMA synchronous = OFF")  # whoever publishes the file syncs it
             connection.execute(SCHEMA)
             connection.execute("BEGIN")
             connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", rows())
             connection.execute("COMMIT")
-        finally:
-            connection.close()
     except sqlite3.IntegrityError as error:
         raise twice(last.id) from error
     except UnicodeEncodeError as error:
@@ -159,6 +159,10 @@ class DocumentStore:
         """All documents by rising row, ``size`` at a time."""
         for start in range(0, len(self), size):
             yield self.get(range(start, min(start + size, len(self))))
+
+    def __iter__(self) -> Iterator[Document]:
+        """All documents by rising row."""
+        return chain.from_iterable(self.chunks(CHUNK))
 
     def check(self) -> str | None:
         """What SQLite finds wrong with the file; None if nothing is."""

@@ -13,6 +13,7 @@ What is found is told file by file; :mod:`retriever.indexing.repair` mends it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -34,6 +35,7 @@ from retriever.indexing.manifest import (
     read_manifest,
     sha256,
 )
+from retriever.indexing.store import CHUNK
 from retriever.indexing.vector_files import store_path
 from retriever.indexing.view import Segment, read_alive
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 Part: TypeAlias = Literal["documents", "vectors", "postings", "deleted"]
 
 TOLERANCE = 0.1  # distance of an encoded and a stored vector, over the length of the vector
-CHUNK = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,8 @@ def _check_milvus(folder: Path, manifest: Manifest, record: MilvusRecord, sample
             f"A change of the index {folder} was stopped, and its counts may be wrong: make it again, or run "
             f"`retriever index compact {folder}`."
         )
-    view = MilvusView.open(folder)
-    held = len(view.collection)
-    view.close()
+    with closing(MilvusView.open(folder)) as view:
+        held = len(view.collection)
     if held != manifest.documents:
         raise IndexFolderError(
             f"Milvus holds {held:,} documents and the index {folder} counts {manifest.documents:,}: run "
@@ -202,12 +202,10 @@ def _inner_faults(folder: Path, manifest: Manifest, record: SegmentRecord) -> It
     except IndexFolderError as error:
         yield Fault(record.name, "documents", f"{record.name}/{DOCUMENTS}", f"does not fit its segment ({error})")
         return
-    try:
+    with closing(segment.store):
         what = segment.store.check()
-        if what is not None:
-            yield Fault(record.name, "documents", f"{record.name}/{DOCUMENTS}", f"is no sound SQLite file ({what})")
-    finally:
-        segment.store.close()
+    if what is not None:
+        yield Fault(record.name, "documents", f"{record.name}/{DOCUMENTS}", f"is no sound SQLite file ({what})")
 
 
 def _vector_faults(
@@ -215,7 +213,7 @@ def _vector_faults(
 ) -> Iterator[Fault]:
     """Vectors that are not those of their documents."""
     segment = Segment.open(folder, record, manifest)
-    try:
+    with closing(segment.store):
         rows = evenly(record.documents, sample)
         texts = [document.content for document in segment.store.get(rows)]
         expected = encoder.encode(texts, "document").astype(np.float64)  # (R, D)
@@ -223,8 +221,6 @@ def _vector_faults(
             expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         distance = np.linalg.norm(segment.dense.vectors(rows) - expected, axis=1)
         wrong = distance > TOLERANCE * np.linalg.norm(expected, axis=1) + np.finfo(np.float32).eps
-    finally:
-        segment.store.close()
     if wrong.any():
         kept = f"{record.name}/{store_path(VECTORS).name}"
         yield Fault(
@@ -240,12 +236,10 @@ def _whole_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:
     names, count = set[str](), 0
     for record in manifest.segments:
         segment = Segment.open(folder, record, manifest)
-        try:
+        with closing(segment.store):
             rows = np.flatnonzero(read_alive(folder, record))
             for start in range(0, len(rows), CHUNK):
                 names.update(document.id for document in segment.store.get(rows[start : start + CHUNK]))
-        finally:
-            segment.store.close()
         count += len(rows)
     if not count == len(names) == manifest.documents:
         what = f"tells of {manifest.documents:,} documents where {count:,} with {len(names):,} ids are alive"

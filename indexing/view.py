@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from retriever.indexing.kinds import SearchSettings
 from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
 from retriever.indexing.postings import Postings
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
-from retriever.indexing.store import DocumentStore
+from retriever.indexing.store import CHUNK, DocumentStore
 
 Mask = NDArray[np.bool_]
 
@@ -182,12 +182,12 @@ class View:
             rows[lives] = own[lives] + start
         return rows
 
-    def chunks(self, size: int, first: int = 0) -> Iterable[list[Document]]:
-        """The documents alive of the segments from ``first`` on, ``size`` at a time."""
+    def live(self, first: int = 0) -> Iterator[Document]:
+        """The documents alive of the segments from ``first`` on."""
         for segment, alive in zip(self.segments[first:], self.alive[first:], strict=True):
             rows = np.flatnonzero(alive)
-            for start in range(0, len(rows), size):
-                yield segment.store.get(rows[start : start + size])
+            for start in range(0, len(rows), CHUNK):
+                yield from segment.store.get(rows[start : start + CHUNK])
 
     def close(self) -> None:
         """Close the files."""

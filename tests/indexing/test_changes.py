@@ -69,7 +69,7 @@ def test_a_manifest_of_thousands_of_segments_is_read_and_changed_at_once(built):
 def test_any_changes_end_as_an_index_built_anew(index, encoder, tmp_path, seed, texts, monkeypatch):
     monkeypatch.setattr(changes, "RATIO", (0, 1, 4)[seed % 3])
     rng = random.Random(seed)
-    expected = {document.id: document for chunk in index._current().chunks(50) for document in chunk}
+    expected = {document.id: document for document in index._current().live()}
     for step in range(12):
         names = [f"doc-{rng.randrange(160)}" for _ in range(rng.choice([1, 1, 5, 40]))]
         change = rng.choice(["add", "add", "delete", "compact"])

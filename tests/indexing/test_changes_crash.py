@@ -34,7 +34,7 @@ def say(*words):
 
 
 def texts(index):
-    return {document.id: document.text for chunk in index._current().chunks(1000) for document in chunk}
+    return {document.id: document.text for document in index._current().live()}
 
 
 def mark(state):

@@ -50,6 +50,7 @@ def test_documents_come_back_in_the_order_asked(store):
 def test_chunks_are_all_documents_by_row(store):
     assert list(store.chunks(3)) == [ODD[:3], ODD[3:]]
     assert list(store.chunks(10)) == [ODD]
+    assert list(store) == ODD
 
 
 @pytest.mark.parametrize("row", [4, -1, 10**9])
