@@ -57,7 +57,7 @@ from retriever.indexing.manifest import (
 )
 from retriever.indexing.milvus_collections import drop_unneeded, note_replaced
 from retriever.indexing.postings import Postings
-from retriever.indexing.store import DocumentStore, strings, twice, write
+from retriever.indexing.store import DocumentStore, no_document, strings, twice, write
 from retriever.indexing.tuning import check_target, tune_to
 from retriever.indexing.unfinished import (
     Digest,
@@ -184,7 +184,7 @@ def write_pieces(
             count = write(temporary / DOCUMENTS, digest(part))
             own = None if vectors is None else vectors[first : first + count]
             if own is not None and len(own) < count:
-                raise _unlike(first + len(own), first + count)
+                raise unlike(first + len(own), first + count)
             factory = kind_for(options.factory, count, encoder.dimension) if place > 0 else options.factory
             dense = DenseIndex.empty(encoder.dimension, encoder.similarity, factory, count, options.memory)
             write_parts(temporary, encoder, dense, analyzer, options.dtype, progress, own)
@@ -195,45 +195,11 @@ def write_pieces(
         build.pieces.append(Piece(segment=segment, digest=digest.hexdigest(), vectors=given, files=files))
         build.save(folder)
     if vectors is not None and len(vectors) != build.documents:
-        raise _unlike(len(vectors), build.documents)
+        raise unlike(len(vectors), build.documents)
     if place + 1 < done:
         raise unlike_corpus(folder)
     if not build.pieces:
-        raise DataError("There is no document to index: give a corpus with text in it.")
-
-
-def write_segment(
-    folder: Path,
-    documents: Iterable[Document],
-    encoder: Encoder,
-    empty: Callable[[int], DenseIndex],
-    analyzer: WordAnalyzer,
-    dtype: str,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[int, DenseIndex]:
-    """Write documents, their vectors and their postings into an empty folder.
-
-    Args:
-        folder: The folder.
-        documents: Documents, read once.
-        encoder: Makes their vectors.
-        empty: Makes the index for so many vectors.
-        analyzer: Finds their words.
-        dtype: Precision of encoding.
-        progress: Called with the number of documents just encoded.
-
-    Returns:
-        How many documents there are, and their vectors.
-
-    Raises:
-        DataError: There is none, an id occurs twice, or a vector is not finite.
-    """
-    count = write(folder / DOCUMENTS, documents)
-    if not count:
-        raise DataError("There is no document to index: give a corpus with text in it.")
-    dense = empty(count)
-    write_parts(folder, encoder, dense, analyzer, dtype, progress)
-    return count, dense
+        raise no_document()
 
 
 def write_parts(
@@ -290,7 +256,8 @@ def _parts(documents: Iterable[Document], size: int) -> Iterator[Iterator[Docume
         yield chain([first], islice(rest, size - 1))
 
 
-def _unlike(vectors: int, documents: int) -> DataError:
+def unlike(vectors: int, documents: int) -> DataError:
+    """The error that says that vectors are not those of the documents."""
     return DataError(f"There are {vectors:,} vectors for {documents:,} documents: give those of the same corpus.")
 
 

@@ -26,7 +26,7 @@ from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, RetrieverError
 from retriever.files import replacing
-from retriever.indexing.build import CHUNK, kind_for, write_segment, writing
+from retriever.indexing.build import CHUNK, kind_for, write_parts, writing
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.factory import AUTO, possible
 from retriever.indexing.manifest import (
@@ -69,13 +69,10 @@ def add(
         manifest = view.manifest
         encoder = model.of(manifest).encoder
         with replacing(folder / name) as temporary:
-            analyzer = WordAnalyzer(manifest.bm25.stemmer)
-            before = manifest.segments[-1].documents if manifest.segments else 0
-
-            def empty(count: int) -> DenseIndex:
-                return _empty(manifest, 0 if 0 < before <= RATIO * count else count)  # what is joined at once may wait
-
-            count, dense = write_segment(temporary, documents, encoder, empty, analyzer, dtype, progress)
+            count = write(temporary / DOCUMENTS, documents)
+            is_joined = bool(manifest.segments) and manifest.segments[-1].documents <= RATIO * count
+            dense = _empty(manifest, 0 if is_joined else count)  # what is joined at once may wait
+            write_parts(temporary, encoder, dense, WordAnalyzer(manifest.bm25.stemmer), dtype, progress)
             tuning = tune_to(dense, manifest.recall)
             replaced = _rows_replaced(view, temporary)
             segments = _mark(view, replaced, temporary, name)

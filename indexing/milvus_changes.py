@@ -36,7 +36,7 @@ from retriever.errors import DataError
 from retriever.files import replacing, write_atomically
 from retriever.indexing.backend import State
 from retriever.indexing.bm25 import check_settings
-from retriever.indexing.build import BuildOptions, writing
+from retriever.indexing.build import BuildOptions, unlike, writing
 from retriever.indexing.filters import fields_of
 from retriever.indexing.manifest import (
     Bm25Record,
@@ -115,9 +115,7 @@ def build_folder(
     )
     with _stored(documents) as store:
         if vectors is not None and len(vectors) != len(store):
-            raise DataError(
-                f"There are {len(vectors):,} vectors for {len(store):,} documents: give those of the same corpus."
-            )
+            raise unlike(len(vectors), len(store))
         _fill(manifest, store, folder, uri, source, overwrite)
 
 
@@ -198,8 +196,7 @@ def _stored(documents: Iterable[Document]) -> Iterator[DocumentStore]:
     """
     with TemporaryDirectory(prefix="retriever-") as folder:
         path = Path(folder) / "documents.sqlite"
-        if not write(path, documents):
-            raise DataError("There is no document to index: give a corpus with text in it.")
+        write(path, documents)
         with closing(DocumentStore(path)) as store:
             yield store
 

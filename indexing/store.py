@@ -56,7 +56,8 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
         How many there were.
 
     Raises:
-        DataError: An id occurs twice, an id, a title or a text is no string, or metadata or text cannot be stored.
+        DataError: There are none, an id occurs twice, an id, a title or a text is no string, or metadata or text cannot
+            be stored.
         OutputError: The file cannot be written.
     """
     last = Document("")
@@ -84,6 +85,8 @@ def write(path: str | Path, documents: Iterable[Document]) -> int:
         raise DataError(f"Document {last.id!r} cannot be stored ({error}): split it.") from error
     except sqlite3.OperationalError as error:
         raise OutputError(f"Cannot write {path} ({error}): choose a place with room and write access.") from error
+    if not count:
+        raise no_document()
     return count
 
 
@@ -226,6 +229,11 @@ class DocumentStore:
 def twice(name: str) -> DataError:
     """The error that says that two documents have the same id."""
     return DataError(f"The id {name!r} occurs twice in the corpus: give every document its own id.")
+
+
+def no_document() -> DataError:
+    """The error that says that there is nothing to store."""
+    return DataError("There is no document to index: give a corpus with text in it.")
 
 
 def strings(document: object) -> tuple[str, str, str]:

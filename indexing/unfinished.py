@@ -62,18 +62,6 @@ class Unfinished(BaseModel):
         """Note it in an index folder."""
         write_atomically(folder / UNFINISHED, self.model_dump_json(indent=2) + "\n")
 
-    def check(self, folder: Path, settings: str) -> None:
-        """See that a build with these settings may go on with it.
-
-        Raises:
-            OutputError: It has other settings.
-        """
-        if self.settings != settings:
-            raise OutputError(
-                f"The unfinished build in {folder} has another model or other options: give the same ones, or pass "
-                "--overwrite to start anew."
-            )
-
 
 class Digest:
     """Documents on their way, of which a digest is taken."""
@@ -147,7 +135,11 @@ def goes_on(folder: Path, settings: str, *, resume: bool, overwrite: bool) -> bo
     """
     build = read_unfinished(folder)
     if resume and build is not None:
-        build.check(folder, settings)
+        if build.settings != settings:
+            raise OutputError(
+                f"The unfinished build in {folder} has another model or other options: give the same ones, or pass "
+                "--overwrite to start anew."
+            )
         return True
     if build is not None and build.pieces and not overwrite:
         raise OutputError(

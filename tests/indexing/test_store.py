@@ -113,6 +113,7 @@ def test_metadata_of_a_hundred_levels_are_read_and_filtered_by(tmp_path):
         ([Document("a", text=["x"])], "The text of document 'a' must be a string and is list"),
         ([Document(5, text="x")], "The id of document 5 must be a string and is int"),
         (["a text"], r"The corpus holds a str where a Document belongs: give documents, or open_corpus\(PATH\)"),
+        ([], "There is no document to index"),
         ([Document("a", metadata=None)], "metadata of document 'a' are not JSON"),
         ([Document("a", metadata={"deep": nested(99)})], "metadata of document 'a' have more than 100 levels"),
     ],
