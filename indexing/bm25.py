@@ -104,7 +104,16 @@ class Bm25Index:
         Raises:
             DataError: ``k`` is below 1.
         """
-        return _rank(map(self._scores, queries), k, self._count, allowed)
+        width = depth(k, self._count if allowed is None else int(np.count_nonzero(allowed)))
+        size = max(1, min(BACKGROUND, self._count))
+        hits, backgrounds = [], []
+        for scores, known in map(self._scores, queries):
+            reached = _reaching(scores, max(width, size))
+            own = reached if allowed is None else _reaching(scores * allowed, width)
+            hits.append(best(own, scores[own], width))
+            backgrounds.append((*spread(scores[reached], size), known))
+        mean, deviation, shares = np.array(backgrounds, np.float64).reshape(-1, 3).T
+        return Ranking.stack(hits, width, Background(mean, deviation, shares, least=0.0))
 
     def _scores(self, query: str) -> tuple[NDArray[np.float32], float]:
         """Scores of all documents (N,), 0 for those that are not alive, and the share of the query that is known."""
@@ -171,28 +180,6 @@ def spread(scores: NDArray[np.float32], size: int) -> tuple[float, float]:
     mean = float(found.sum()) / size
     square = float(found @ found) / size
     return mean, math.sqrt(max(square - mean**2, 0.0) / SHARPNESS)
-
-
-def _rank(
-    scored: Iterable[tuple[NDArray[np.float32], float]],
-    k: int,
-    documents: int,
-    allowed: NDArray[np.bool_] | None = None,
-) -> Ranking:
-    """Hits and backgrounds, from the scores (N,) of each query, 0 for no hit, and the share of it that is known.
-
-    At most N ``documents`` count, the others have score 0; those ``allowed`` (N,) may be hits.
-    """
-    width = depth(k, documents if allowed is None else int(np.count_nonzero(allowed)))
-    size = max(1, min(BACKGROUND, documents))
-    hits, backgrounds = [], []
-    for scores, known in scored:
-        reached = _reaching(scores, max(width, size))
-        own = reached if allowed is None else _reaching(scores * allowed, width)
-        hits.append(best(own, scores[own], width))
-        backgrounds.append((*spread(scores[reached], size), known))
-    mean, deviation, shares = np.array(backgrounds, np.float64).reshape(-1, 3).T
-    return Ranking.stack(hits, width, Background(mean, deviation, shares, least=0.0))
 
 
 def _reaching(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ from retriever.indexing.kinds import (
     store_inside,
     told,
 )
-from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
+from retriever.indexing.ranking import NO_HIT, NOTHING, Background, Ranking, depth
 from retriever.indexing.remembered import remembered
 from retriever.indexing.small_batches import small_batches
 from retriever.indexing.vector_files import read_vectors, store_path, write_vectors
@@ -67,7 +67,6 @@ SURPLUS = 2  # candidates of codes for each hit that need not be sure
 REMEMBERED = 64  # parameters of searches that are kept, as making them takes longer than a search of few lists
 SPARE = 3.0  # where rows are dropped afterwards, so many deviations more than wanted are found
 HALF_MAX = float(np.finfo(np.float16).max)
-NOTHING = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class DenseIndex:

@@ -26,10 +26,8 @@ from retriever.indexing.manifest import Manifest, MilvusRecord, read_manifest
 from retriever.indexing.milvus import Collection
 from retriever.indexing.milvus_filters import expression
 from retriever.indexing.milvus_words import WordCounts
-from retriever.indexing.ranking import NO_HIT, Background, Hits, Ranking, best, depth
+from retriever.indexing.ranking import NO_HIT, NOTHING, Background, Hits, Ranking, best, depth
 from retriever.indexing.vectors import Spread, unit
-
-NOTHING: Hits = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class MilvusView:

@@ -23,6 +23,7 @@ Hits: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Rows (H,) and scores (H,) of one query's hits, best first."""
 
 NO_HIT = -1
+NOTHING: Hits = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)

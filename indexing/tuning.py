@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +30,7 @@ from pydantic import BaseModel
 from retriever.errors import DataError
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings, evenly, lists, unwrapped
-from retriever.kernels import faiss
+from retriever.kernels import faiss, faiss_threads
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -134,7 +133,7 @@ def tune(index: DenseIndex, target: float, queries: Array | None = None) -> Tuni
     check_target(target)
     if len(index) <= 2 * K:
         raise DataError(f"The index holds {len(index)} vectors, too few to tune it: exact search finds all of them.")
-    with _one_thread():
+    with faiss_threads(1):  # so that the CPU time of this thread is that of the search
         questions, exact_per_second = ask(index, queries)
         choosing, measuring = (questions.every_second(start) for start in (0, 1))
         options = _steadied(list(_options(index, choosing, max(*TARGETS, target))))
@@ -293,14 +292,3 @@ def _seconds(index: DenseIndex, asked: Questions, settings: SearchSettings, repe
         index.search(asked.vectors, asked.wanted, parameters=settings, background=False)
         best = min(best, time.thread_time() - began)
     return float(best)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let FAISS use this thread alone, so that its CPU time is that of the search."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["faiss"]
+__all__ = ["faiss", "faiss_threads"]
 
 VARIABLE = "OPENBLAS_CORETYPE"
 KERNELS = {
@@ -59,3 +59,14 @@ def _told(kernels: str | None) -> Iterator[None]:
 
 with _told(fitting(flags())):
     import faiss  # noqa: TID251
+
+
+@contextmanager
+def faiss_threads(count: int) -> Iterator[None]:
+    """Let FAISS use so many threads in the block; the number counts for the calling thread only."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from retriever.data.xmc_points import XmcLabels
 from retriever.encoder import Encoder
 from retriever.encoder.own_tokens import NONE, OwnTokens, add_tokens
-from retriever.kernels import faiss
+from retriever.kernels import faiss, faiss_threads
 from retriever.training.label_settings import LabelSpace
 
 ROUNDS = 20  # of k-means
@@ -55,13 +55,10 @@ def cluster(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.i
         count: Clusters; as many as there are vectors at most.
         seed: Of the first centres.
     """
-    count, threads = min(count, len(vectors)), faiss.omp_get_max_threads()
+    count = min(count, len(vectors))
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     means = faiss.Kmeans(unit.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1)
-    faiss.omp_set_num_threads(1)  # sums of several threads differ in their last bits
-    try:
+    with faiss_threads(1):  # sums of several threads differ in their last bits
         means.train(unit)
         found = means.index.search(unit, 1)[1][:, 0]
-    finally:
-        faiss.omp_set_num_threads(threads)
     return np.unique(found, return_inverse=True)[1].astype(np.int64)
