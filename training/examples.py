@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.data.ragged import Ragged
+from retriever.data.ragged import Ragged, prepend
 from retriever.data.tokens import TokenStore
 from retriever.training import views
 from retriever.training.recipe import Labels
@@ -160,4 +160,4 @@ def _gathered(ids: NDArray[np.int32], places: Ids) -> Ids:
 def _prompted(
     queries: Ragged, documents: Ragged, prompts: tuple[NDArray[np.int32], NDArray[np.int32]]
 ) -> tuple[Ragged, Ragged]:
-    return views.prepend(prompts[0], queries), views.prepend(prompts[1], documents)
+    return prepend(prompts[0], queries), prepend(prompts[1], documents)

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
-from retriever.data.ragged import Ragged, concatenate
+from retriever.data.ragged import Ragged, concatenate, prepend
 from retriever.data.xmc_points import XmcLabels, XmcPoints
-from retriever.encoder import Encoder
+from retriever.encoder import Encoder, Kind
 from retriever.encoder.own_tokens import begin_with, findable
 from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives.pairs import Pairs, sample_positives
-from retriever.training.views import prepend
 
 Ids = NDArray[np.int64]
 Random = np.random.Generator
@@ -129,12 +128,11 @@ class PointExamples:
         return PointBatch(self.points.take(rows), candidates, positives, excluded)
 
 
-def tokens_of(texts: Sequence[str], encoder: Encoder, kind: str, limit: int | None) -> Ragged:
+def tokens_of(texts: Sequence[str], encoder: Encoder, kind: Kind, limit: int | None) -> Ragged:
     """Tokens of texts behind the prompt of their kind, cut to a limit or to what the encoder reads."""
-    prompt = encoder.text_tokenizer.encode([encoder.prompts.get(kind, "")])[0]
     tokens = encoder.text_tokenizer.encode(texts)
     limit = encoder.limit if limit is None else limit
-    return prepend(prompt, tokens if limit is None else tokens.cut(limit))
+    return prepend(encoder.prompt_tokens(kind), tokens if limit is None else tokens.cut(limit))
 
 
 def pairs(matrix: csr_matrix, candidates: Ids) -> Pairs:

@@ -86,8 +86,8 @@ def prepare(
     tokens = int(store.lengths[np.concatenate(sources)].sum())
     if set(settings.views.mix.weights) - {"crop", "cloze", "same"}:
         reporter.note(str(survey(store, np.concatenate(sources), settings.views)))
-    mask = mask_token(encoder.text_tokenizer, settings.views)
-    examples = CorpusExamples(store, settings.views, prompt_tokens(encoder), mask)
+    prompts = encoder.prompt_tokens("query"), encoder.prompt_tokens("document")
+    examples = CorpusExamples(store, settings.views, prompts, mask_token(encoder.text_tokenizer, settings.views))
     return Prepared(examples, sources, shares, held_out, tokens)
 
 
@@ -114,9 +114,8 @@ def prepare_labelled(
     if dev is not None and settings.selection.queries:
         held_out = hold_out_queries(dev, store, encoder, settings.selection, settings.seed, chosen.document_tokens)
     queries = encoder.text_tokenizer.encode(train.queries)
-    examples = LabelledExamples(
-        queries, store, train.positives, train.negatives, chosen, prompt_tokens(encoder), train.fingerprint()
-    )
+    prompts = encoder.prompt_tokens("query"), encoder.prompt_tokens("document")
+    examples = LabelledExamples(queries, store, train.positives, train.negatives, chosen, prompts, train.fingerprint())
     with_hard = int((train.negatives.lengths > 0).sum())
     if chosen.explicit and chosen.hard and not with_hard:
         reporter.note("The data holds no hard negatives: random documents take their place; see `retriever mine`.")
@@ -150,12 +149,6 @@ def source_shares(names: Sequence[str], sizes: Sequence[int], mixing: Mixing) ->
         return None
     raw = [mixing.weights.get(name, 1.0) * size**mixing.exponent for name, size in zip(names, sizes, strict=True)]
     return [share / sum(raw) for share in raw]
-
-
-def prompt_tokens(encoder: Encoder) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Tokens put before queries and before documents."""
-    texts = encoder.text_tokenizer.encode([encoder.prompts.get(kind, "") for kind in ("query", "document")])
-    return texts[0], texts[1]
 
 
 def _owners(corpora: Sequence[Corpus], corpus: Corpus, mixing: Mixing, documents: int) -> tuple[list[str], Ids]:

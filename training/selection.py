@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from retriever.data.corpus import Corpus
 from retriever.data.knownitem import known_items
 from retriever.data.labelled import Labelled
-from retriever.data.ragged import Ragged, concatenate
+from retriever.data.ragged import Ragged, concatenate, prepend
 from retriever.data.tokens import TokenStore
 from retriever.encoder import Encoder
 from retriever.training.sampler import ORDER, generator
 from retriever.training.selection_settings import Selection
-from retriever.training.views import prepend
 
 BLOCK = 256  # queries scored at a time
 Metrics = dict[str, float]
@@ -140,6 +139,5 @@ def _pool(documents: int, taken: Ids, count: int, seed: int) -> Ids:
 
 def _texts(store: TokenStore, rows: Ids, encoder: Encoder, limit: int | None = None) -> Ragged:
     """Documents of the store with the encoder's prompt."""
-    prompt = encoder.text_tokenizer.encode([encoder.prompts.get("document", "")])[0]
     lengths = store.lengths[rows] if limit is None else np.minimum(store.lengths[rows], limit)
-    return prepend(prompt, store.spans(rows, np.zeros(len(rows), np.int64), lengths))
+    return prepend(encoder.prompt_tokens("document"), store.spans(rows, np.zeros(len(rows), np.int64), lengths))

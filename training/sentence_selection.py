@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from retriever.data.knownitem import LARGEST_PART
-from retriever.data.ragged import Ragged
+from retriever.data.ragged import Ragged, prepend
 from retriever.data.sts import StsSet, load_sts
 from retriever.data.tokens import TokenStore
 from retriever.encoder import Encoder
@@ -32,7 +32,7 @@ from retriever.training.recipe import Recipe
 from retriever.training.sampler import HELD, generator
 from retriever.training.selection import Ids, Metrics
 from retriever.training.view_noise import mask_token
-from retriever.training.views import pairs, prepend
+from retriever.training.views import pairs
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def hold_out_views(usable: Ids, store: TokenStore, encoder: Encoder, settings: R
     rows = np.sort(random.permutation(usable)[:count])
     texts = store.spans(rows, np.zeros(count, np.int64), store.lengths[rows])
     tokenizer = encoder.text_tokenizer
-    query, document = (tokenizer.encode([encoder.prompts.get(kind, "")])[0] for kind in ("query", "document"))
+    query, document = encoder.prompt_tokens("query"), encoder.prompt_tokens("document")
     first, lots = pairs(store, rows, settings.views, random, mask_token(tokenizer, settings.views))
     views = prepend(query, first), prepend(document, lots.take(np.arange(count)))
     return HeldOutViews(prepend(document, texts), views, rows, int(random.integers(2**32)))

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.data.ragged import Ragged, concatenate, offsets_of, slices
+from retriever.data.ragged import Ragged, concatenate, slices
 from retriever.data.tokens import TokenStore
 from retriever.training.structure import FINDERS
 from retriever.training.view_crops import crop, crop_places, stretch, window, without
@@ -142,16 +142,3 @@ def _clozes(store: TokenStore, rows: Ints, views: Views, random: Random) -> tupl
         stays = (random.random(len(rows)) < views.cloze_keep) | (lengths == windows.lengths)
         documents.append(without(windows, starts, np.where(stays, 0, lengths)))
     return slices(windows.ids, starts, lengths), documents
-
-
-def prepend(prefix: NDArray[np.int32], texts: Ragged) -> Ragged:
-    """Put the tokens of a prompt before each row."""
-    if not len(prefix):
-        return texts
-    offsets = offsets_of(texts.lengths + len(prefix))
-    ids = np.empty(offsets[-1], np.int32)
-    head = offsets[:-1, None] + np.arange(len(prefix))  # (B, P)
-    body = np.ones(len(ids), bool)
-    body[head] = False
-    ids[head], ids[body] = prefix, texts.ids
-    return Ragged(ids, offsets)

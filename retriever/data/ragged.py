@@ -67,6 +67,14 @@ def slices(ids: NDArray[np.int32], starts: NDArray[np.int64], lengths: NDArray[n
     return Ragged(np.asarray(ids[np.repeat(starts, lengths) + within]), offsets)
 
 
+def prepend(prefix: NDArray[np.int32], texts: Ragged) -> Ragged:
+    """Put the same tokens, such as those of a prompt, before each row."""
+    if not len(prefix):
+        return texts
+    ids = np.insert(texts.ids, np.repeat(texts.offsets[:-1], len(prefix)), np.tile(prefix, len(texts)))
+    return Ragged(ids, texts.offsets + len(prefix) * np.arange(len(texts) + 1))
+
+
 def concatenate(parts: Iterable[Ragged]) -> Ragged:
     """Stack the rows of several ragged arrays."""
     parts = [Ragged.from_rows([]), *parts]

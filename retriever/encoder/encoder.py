@@ -274,6 +274,10 @@ class Encoder:
     def prompts(self, prompts: Mapping[str, str]) -> None:
         self.stack.prompts = dict(prompts)
 
+    def prompt_tokens(self, kind: Kind) -> NDArray[np.int32]:
+        """Tokens of the prompt of a kind."""
+        return self.text_tokenizer.encode([self.prompts.get(kind, "")])[0]
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

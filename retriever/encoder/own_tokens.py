@@ -113,13 +113,7 @@ def findable(encoder: Encoder, labels: XmcLabels) -> NDArray[np.int64]:
 def begin_with(tokens: NDArray[np.int64], rows: Ragged) -> Ragged:
     """Put a token (N,) before each of N rows; none where it is −1."""
     having = tokens != NONE
-    offsets = offsets_of(rows.lengths + having)
-    starts = offsets[:-1][having]
-    rest = np.ones(offsets[-1], np.bool_)
-    rest[starts] = False
-    ids = np.empty(offsets[-1], rows.ids.dtype)
-    ids[starts], ids[rest] = tokens[having], rows.ids
-    return Ragged(ids, offsets)
+    return Ragged(np.insert(rows.ids, rows.offsets[:-1][having], tokens[having]), rows.offsets + offsets_of(having))
 
 
 def encode_labels(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.data.ragged import Ragged, concatenate, offsets_of, slices
+from retriever.data.ragged import Ragged, concatenate, offsets_of, prepend, slices
 
 rows_of_ids = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=6)
 
@@ -23,6 +23,11 @@ def test_rows_come_back(rows):
     assert lists(ragged) == rows
     assert ragged.lengths.tolist() == [len(row) for row in rows]
     assert offsets_of(ragged.lengths).tolist() == ragged.offsets.tolist()
+
+
+@given(rows_of_ids, st.lists(st.integers(0, 9), max_size=3))
+def test_the_same_tokens_stand_before_every_row(rows, prefix):
+    assert lists(prepend(np.array(prefix, np.int32), Ragged.from_rows(rows))) == [prefix + row for row in rows]
 
 
 @given(rows_of_ids.filter(bool), st.data())

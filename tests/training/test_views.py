@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import is_piece, rows_of, same, store_of, store_of_parts
+from stores import is_piece, same, store_of, store_of_parts
 
 from retriever.training.view_crops import crop, window
 from retriever.training.view_noise import delete
 from retriever.training.view_settings import Views
-from retriever.training.views import draw, pairs, prepend
+from retriever.training.views import draw, pairs
 
 CROPS = {"query": {"tokens": (4, 16)}, "document": {"ratio": (0.05, 0.5)}}
 FULL = {"crop": 0.3, "cloze": 0.1, "title": 0.2, "heading": 0.1, "sentence": 0.2, "span": 0.1}
@@ -183,12 +183,6 @@ def test_the_parts_of_a_batch_come_back_in_order():
         if drawn.kinds[place] == "heading":
             assert query == [41, 42, 43]
         assert set(query) <= set(range(85)) and set(positions(drawn.documents[0][place], row)) <= set(range(85))
-
-
-def test_a_prompt_stands_before_every_row():
-    texts = prepend(np.array([7, 8], np.int32), rows_of([2, 1]))
-    assert [texts[row].tolist() for row in range(2)] == [[7, 8, 0, 1], [7, 8, 1000]]
-    assert prepend(np.empty(0, np.int32), texts) is texts
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 3), st.sampled_from([None, 10]))
