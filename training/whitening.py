@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from retriever.training.objectives.core import fp32
+
 Solver = Literal["eigh", "cholesky"]
 FLOOR = 1e-12  # mean variance that a collapsed group is taken to have
 
@@ -59,7 +61,7 @@ def whiten(
     views, batch, width = vectors.shape
     check(batch, width, groups)
     with torch.autocast(vectors.device.type, enabled=False):
-        x = vectors if vectors.dtype == torch.float64 else vectors.float()
+        x = fp32(vectors)
         order = None if shuffle is None else shuffle.to(x.device)[:, None].expand_as(x)  # (V, B, D)
         if order is not None:
             x = x.gather(2, order)

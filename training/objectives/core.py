@@ -31,6 +31,11 @@ Link = Literal["all", "self", "none"]
 Pool = Literal["out", "in", "split"]
 
 
+def fp32(values: Tensor) -> Tensor:
+    """The values in fp32, or fp64 if they are."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def masked_logsumexp(z: Tensor, mask: Tensor | None, dim: int = 1) -> Tensor:
     """Log-sum-exp over the entries where ``mask`` holds.
 

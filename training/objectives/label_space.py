@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from retriever.training.objectives.core import fp32
 from retriever.training.objectives.label_terms import Batch, Binary, Reduce, Softmax, SoftTopK, Term
 from retriever.training.objectives.pairs import Pairs
 from retriever.training.objectives.soft_top_k import BLOCK
@@ -74,9 +75,8 @@ def label_space_loss(
     positives = positives.without(excluded)
     _check(queries, labels, positives, mixture, excluded, temperature, alpha, chunk)
     with torch.autocast(queries.device.type, enabled=False):
-        wide = queries if queries.dtype == torch.float64 else queries.float()
         plan = _Plan(mixture, positives, excluded, k, alpha, chunk or chunk_size(len(queries), queries.device), reduce)
-        loss: Tensor = _LabelSpace.apply(wide, labels, temperature, plan)  # type: ignore[no-untyped-call]
+        loss: Tensor = _LabelSpace.apply(fp32(queries), labels, temperature, plan)  # type: ignore[no-untyped-call]
     return loss
 
 

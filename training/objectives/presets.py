@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retriever.training.objectives.core import Link, contrast
+from retriever.training.objectives.core import Link, contrast, fp32
 
 
 def in_batch(
@@ -58,7 +58,7 @@ def in_batch(
             f"{len(documents)} documents for {len(queries)} queries; document i is the positive of query i."
         )
     with torch.autocast(queries.device.type, enabled=False):
-        scores = _fp32(queries) @ _fp32(documents).T  # (B, M)
+        scores = fp32(queries) @ fp32(documents).T  # (B, M)
         columns = _columns(scores, first, views)  # (B, K)
         targets = torch.zeros_like(scores)
         targets.scatter_(1, columns, 1.0 if shares is None else shares.to(scores.dtype))
@@ -103,7 +103,7 @@ def all_pairs(
     if views < 2:
         raise ValueError(f"all_pairs needs at least two views of a text, not {views}.")
     with torch.autocast(anchors.device.type, enabled=False):
-        scores = _fp32(anchors).flatten(0, 1) @ _fp32(candidates).flatten(0, 1).T  # (V · b, V · B)
+        scores = fp32(anchors).flatten(0, 1) @ fp32(candidates).flatten(0, 1).T  # (V · b, V · B)
         own = torch.eye(count, dtype=torch.bool, device=scores.device)[first : first + size]  # (b, B)
         same = own.repeat(views, views)
         rows, columns = (torch.arange(views, device=own.device).repeat_interleave(n) for n in (size, count))
@@ -124,7 +124,3 @@ def _weights(scores: Tensor, columns: Tensor, live: Tensor | None, margin: float
         near = scores.detach() <= scores.detach().gather(1, columns[:, :1]) + margin
         live = near if live is None else live & near
     return None if live is None else live.to(scores.dtype).scatter_(1, columns, 1.0)
-
-
-def _fp32(vectors: Tensor) -> Tensor:
-    return vectors if vectors.dtype == torch.float64 else vectors.float()

@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retriever.training.objectives.core import fp32
+
 
 def listnet(scores: Tensor, teacher: Tensor, temperature: float = 0.05, teacher_temperature: float = 0.05) -> Tensor:
     """Cross entropy of the student's softmax to the teacher's.
@@ -31,8 +33,8 @@ def listnet(scores: Tensor, teacher: Tensor, temperature: float = 0.05, teacher_
         ValueError: The shapes differ, or a temperature is not positive.
     """
     _check(scores, teacher, temperature, teacher_temperature)
-    targets = torch.softmax(_fp32(teacher.detach()) / teacher_temperature, 1)
-    return -(targets * torch.log_softmax(_fp32(scores) / temperature, 1)).sum(1)
+    targets = torch.softmax(fp32(teacher.detach()) / teacher_temperature, 1)
+    return -(targets * torch.log_softmax(fp32(scores) / temperature, 1)).sum(1)
 
 
 def listmle(scores: Tensor, teacher: Tensor, temperature: float = 0.05) -> Tensor:
@@ -51,7 +53,7 @@ def listmle(scores: Tensor, teacher: Tensor, temperature: float = 0.05) -> Tenso
     """
     _check(scores, teacher, temperature)
     order = teacher.sort(dim=1, descending=True, stable=True).indices
-    z = (_fp32(scores) / temperature).gather(1, order)  # (B, M), best first
+    z = (fp32(scores) / temperature).gather(1, order)  # (B, M), best first
     rest = z.flip(1).logcumsumexp(1).flip(1)  # log of the sum over a candidate and those behind it
     return (rest - z).mean(1)
 
@@ -71,7 +73,7 @@ def consistency(first: Tensor, second: Tensor, temperature: float = 0.05) -> Ten
         ValueError: The shapes differ, or the temperature is not positive.
     """
     _check(first, second, temperature)
-    logs = [torch.log_softmax(_fp32(scores) / temperature, 1) for scores in (first, second)]
+    logs = [torch.log_softmax(fp32(scores) / temperature, 1) for scores in (first, second)]
     middle = torch.logaddexp(*logs) - torch.log(torch.tensor(2.0, dtype=logs[0].dtype))
     return torch.stack([(log.exp() * (log - middle)).sum(1) for log in logs]).mean(0)
 
@@ -91,7 +93,3 @@ def _check(scores: Tensor, teacher: Tensor, *temperatures: float) -> None:
         )
     if min(temperatures) <= 0:
         raise ValueError(f"temperature must be positive, not {min(temperatures)}; 0.05 is usual.")
-
-
-def _fp32(scores: Tensor) -> Tensor:
-    return scores if scores.dtype == torch.float64 else scores.float()
