@@ -17,9 +17,9 @@ Every step is a function of the corpus, the encoder and the seed: a run that is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,10 +35,10 @@ from retriever.encoder import Encoder
 from retriever.encoder.encoder import Kind
 from retriever.errors import DataError, RecipeError
 from retriever.reporting import Reporter
-from retriever.training import parallel
 from retriever.training.averaging import admitted_share, mean_weights
 from retriever.training.distil import Lessons, mapped, teach
 from retriever.training.head import train_map, with_map
+from retriever.training.outcome import add_line
 from retriever.training.pseudo import cloze_items, pseudo_queries
 from retriever.training.recipe import Recipe
 from retriever.training.selection import metrics, ranks
@@ -118,12 +118,7 @@ def adapt(corpus: Corpus, encoder: Encoder, settings: Recipe, folder: Path, repo
     material = gather(corpus, encoder, settings, reporter)
     reporter.note(str(material))
     (folder / LOG).unlink(missing_ok=True)
-
-    def log(entry: dict[str, Any]) -> None:
-        if parallel.rank() == 0:
-            with (folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-
+    log = partial(add_line, folder / LOG)
     with reporter.stage("train", settings.schedule.steps) as advance:
         weight = train_map(material.lessons, material.train, material.cosine, settings, log)
         advance(settings.schedule.steps)

@@ -23,7 +23,7 @@ from retriever.encoder.static import TermEmbedding
 from retriever.errors import RecipeError
 from retriever.training import sampler
 from retriever.training.distil import Lessons
-from retriever.training.optimizers import build_optimizers, clip
+from retriever.training.optimizers import apply_gradients, build_optimizers, clip
 from retriever.training.recipe import Recipe
 from retriever.training.schedule import rate
 
@@ -60,11 +60,7 @@ def train_map(
         if settings.optimizer.clip:
             clip(student.parameters(), settings.optimizer.clip)
         lr = settings.optimizer.lr * rate(settings.schedule, step)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        apply_gradients(optimizers, lr)
         if step == 0 or (step + 1) % settings.log_every == 0:
             log({"step": step + 1, "loss": loss.item(), "lr": lr})
     return student.weight.detach()

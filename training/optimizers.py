@@ -1,4 +1,4 @@
-"""Optimizers for both families, and a gradient norm that understands sparse gradients.
+"""Optimizers for both families, their step, and a gradient norm that understands sparse gradients.
 
 A static encoder's table gets ``SparseAdam``: moments and weights move only in the rows of the tokens in the batch. All
 other parameters get AdamW, with weight decay on matrices only, not on biases, norms and single vectors.
@@ -30,6 +30,15 @@ def build_optimizers(model: nn.Module, settings: Optimizer) -> list[torch.optim.
         groups = [group for group in (decayed, plain) if group["params"]]
         optimizers.append(torch.optim.AdamW(groups, lr, betas, eps))
     return optimizers
+
+
+def apply_gradients(optimizers: Iterable[torch.optim.Optimizer], lr: float) -> None:
+    """Update the weights with a learning rate, and drop their gradients."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What came of a run: the step that was kept and how it scored, as the last line of the run's log."""
+"""The log of a run, JSON lines, the last of which tells what came of it: the step that was kept and how it scored."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from retriever.errors import DataError
+from retriever.training import parallel
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,17 @@ class Outcome:
     seconds: float = 0.0
 
 
+def add_line(log: Path, entry: dict[str, Any]) -> None:
+    """Append an entry to a log; of several processes the first one does."""
+    if parallel.rank() == 0:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
 def write_outcome(log: Path, outcome: Outcome) -> None:
     """Append it to a log."""
     told = asdict(outcome)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": told.pop("step"), "kept": told}) + "\n")
+    add_line(log, {"step": told.pop("step"), "kept": told})
 
 
 def cut_torn_line(log: Path) -> None:

@@ -15,16 +15,15 @@ step, so a run that is killed and resumed ends with the same bytes as one that w
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,8 @@ from retriever.training.contrast_step import ContrastStep
 from retriever.training.diagnostics import diagnose
 from retriever.training.keeping import keep_share, keep_step, weights_of
 from retriever.training.label_step import LabelStep
-from retriever.training.optimizers import build_optimizers, clip
+from retriever.training.optimizers import apply_gradients, build_optimizers, clip
+from retriever.training.outcome import add_line
 from retriever.training.points import PointExamples
 from retriever.training.prepare import Prepared
 from retriever.training.recipe import Recipe
@@ -68,7 +68,7 @@ class Trainer:
 
     def __init__(self, encoder: Encoder, data: Prepared, recipe: Recipe, folder: Path) -> None:
         self.encoder, self.held_out = encoder, data.held_out
-        self.folder = folder
+        self.folder, self._log = folder, partial(add_line, folder / LOG)
         sizes = [len(source) for source in data.sources]
         self.count = sum(sizes)
         self.batch = _batch_size(recipe.batch.size, min(sizes) if recipe.mixing.single else self.count)
@@ -153,11 +153,7 @@ class Trainer:
         parallel.sum_gradients(self.work.trained.parameters())
         norm = clip(self.work.trained.parameters(), recipe.optimizer.clip) if recipe.optimizer.clip else None
         lr = recipe.optimizer.lr * rate(recipe.schedule, step)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        apply_gradients(self.optimizers, lr)
         self.state.step += 1
         if not math.isfinite(total):
             raise RecipeError(
@@ -224,11 +220,6 @@ class Trainer:
         values |= {"negatives": self.work.negatives, "tokens_per_second": round(speed)}
         self._log({"step": self.state.step, **values})
         return values
-
-    def _log(self, entry: dict[str, Any]) -> None:
-        if parallel.rank() == 0:
-            with (self.folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
 
 
 def _batch_size(wanted: int, examples: int) -> int:
