@@ -22,7 +22,7 @@ import numpy as np
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.labelled import Labelled, open_labelled
-from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
+from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer
 from retriever.data.xmc import load_xmc
 from retriever.data.xmc_points import XmcDataset
 from retriever.encoder import Encoder
@@ -295,7 +295,6 @@ def _trained_tokenizer(
 def _describe(trainer: Trainer, prepared: Prepared, wanted: int) -> str:
     """What is about to happen, in one sentence; ``wanted`` steps were asked for."""
     accumulate = trainer.recipe.batch.accumulate
-    tokenizer: TextTokenizer = trainer.encoder.text_tokenizer
     more = f"; {accumulate} batches a step average the gradient and add no negatives" if accumulate > 1 else ""
     queue = trainer.recipe.negatives.queue
     later = f" and up to {queue:,} of earlier batches" if queue else ""
@@ -303,6 +302,6 @@ def _describe(trainer: Trainer, prepared: Prepared, wanted: int) -> str:
     cut = f" (schedule.epochs {schedule.epochs:g})" if schedule.steps < wanted else ""
     return (
         f"{schedule.steps:,} steps{cut}, {trainer.count:,} examples, {prepared.tokens:,} tokens, "
-        f"vocabulary {tokenizer.size:,}, {trainer.encoder.dimension} dimensions, "
+        f"vocabulary {trainer.encoder.text_tokenizer.size:,}, {trainer.encoder.dimension} dimensions, "
         f"{trainer.work.negatives:,} negatives per query{later}{more}."
     )

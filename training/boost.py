@@ -120,7 +120,9 @@ def boost(
         KeyboardInterrupt: Ctrl-C; nothing was written.
     """
     folder, reporter = Path(output), reporter or Reporter()
-    _check(weight, folder, overwrite)
+    if weight is not None and not 0 <= weight <= 1:
+        raise ModelError(f"The weight is {weight:g}; give the pretrained encoder's share of the cosine, from 0 to 1.")
+    check_free(folder, overwrite)
     refuse_settings(recipe, settings)
     chosen = recipe if isinstance(recipe, Recipe) else resolve_recipe(recipe, static, settings)
     pretrained = model if isinstance(model, Encoder) else Encoder.load(model, device)
@@ -235,13 +237,6 @@ def _train(
         return train(chosen, corpus, folder, device=device, processes=processes, reporter=reporter)
     except TrainingInterrupted as stop:
         raise KeyboardInterrupt(f"Stopped after step {stop.step}; nothing was written.") from None
-
-
-def _check(weight: float | None, folder: Path, overwrite: bool) -> None:
-    """Refuse what cannot work before anything is read."""
-    if weight is not None and not 0 <= weight <= 1:
-        raise ModelError(f"The weight is {weight:g}; give the pretrained encoder's share of the cosine, from 0 to 1.")
-    check_free(folder, overwrite)
 
 
 def _recipe_of(static: Encoder | str | Path | None) -> Path | None:

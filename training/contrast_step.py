@@ -49,7 +49,10 @@ class ContrastStep:
 
     def __init__(self, encoder: Encoder, examples: Examples, sampler: Sampler, recipe: Recipe) -> None:
         self.encoder, self.examples, self.sampler, self.recipe = encoder, examples, sampler, recipe
-        self.head = self._build_head()
+        self.head: TrainingHead | None = None
+        if recipe.head is not None:
+            head = TrainingHead(recipe.head, encoder.dimension, sampler.size, self._head_seed())
+            self.head = head.to(encoder.device)
         self.trained: nn.Module = encoder.stack if self.head is None else nn.ModuleList([encoder.stack, self.head])
         budget = recipe.batch.pack_tokens or default_budget(encoder.device)
         self.forward = Forward(encoder, recipe.dtype, budget, normalise=self.head is None)
@@ -71,19 +74,19 @@ class ContrastStep:
         cache, texts = self.recipe.batch.gradient_cache, seed + SIDE
         with torch.set_grad_enabled(not cache):
             queries = self.forward(batch.queries, seed, "query")
-            documents = self._documents(batch.documents, texts)
+            documents = self.forward(batch.documents, texts) if self.teacher is None else self._taught(batch.documents)
         if cache:
             queries.requires_grad_()
             documents.requires_grad_(self.teacher is None)
         teacher = None
         if self.teacher is not None and batch.positives > 1:
             teacher = self._taught(batch.queries, "query"), documents
-        compared = (queries, documents)
+        q, d = queries, documents
         if self.head is not None:
-            compared = self.head(queries, documents, self._head_seed(number))
-        loss = self._loss(compared[0], compared[1], batch, teacher)
+            q, d = self.head(queries, documents, self._head_seed(number))
+        loss = self._loss(q, d, batch, teacher)
         if self.ranking is not None:
-            loss = loss + self.ranking.loss(compared[0], compared[1], batch.known[:, 0])
+            loss = loss + self.ranking.loss(q, d, batch.known[:, 0])
         loss = loss / self.recipe.batch.accumulate
         loss.backward()  # type: ignore[no-untyped-call]
         if cache:
@@ -92,7 +95,7 @@ class ContrastStep:
             if documents.grad is not None:
                 self.forward.backward(batch.documents, texts, documents.grad)
         self.tokens += len(batch.queries.ids) + len(batch.documents.ids)
-        return parallel.total(float(loss.detach())), compared[0].detach(), compared[1].detach()
+        return parallel.total(float(loss.detach())), q.detach(), d.detach()
 
     @property
     def positives(self) -> int:
@@ -142,22 +145,12 @@ class ContrastStep:
         batch = self.examples.draw(self.sampler(number), random).share(rank, parallel.world())
         return batch, int(sampler.generator(sampler.MODEL, seed, number, rank).integers(2**62))
 
-    def _build_head(self) -> TrainingHead | None:
-        recipe, encoder = self.recipe, self.encoder
-        if recipe.head is None:
-            return None
-        return TrainingHead(recipe.head, encoder.dimension, self.sampler.size, self._head_seed()).to(encoder.device)
-
     def _head_seed(self, *number: int) -> int:
         """The seed of the head's weights, or of its shuffles in a batch: the same in all processes."""
         return int(sampler.generator(sampler.HEAD, self.recipe.seed, *number).integers(2**62))
 
-    def _documents(self, tokens: Ragged, seed: int) -> Tensor:
-        """Vectors of documents, (N, D), of the momentum encoder if there is one."""
-        return self.forward(tokens, seed) if self.teacher is None else self._taught(tokens, "document")
-
     @torch.no_grad()
-    def _taught(self, tokens: Ragged, kind: Kind) -> Tensor:
+    def _taught(self, tokens: Ragged, kind: Kind = "document") -> Tensor:
         """Vectors of the momentum encoder, (N, D); it has no dropout that a seed would matter to."""
         assert self.teacher is not None
         return self.teacher(tokens, 0, kind)

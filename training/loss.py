@@ -93,7 +93,11 @@ def _one_term(
     known = torch.from_numpy(batch.known).to(ids.device)
     live = admitted(known, ids, size * batch.positives)
     if not negatives.in_batch:
-        live = _without_others(live, (size, len(candidates)), len(keys.vectors), len(documents), first, ids.device)
+        others = torch.ones(size, len(candidates), dtype=torch.bool, device=ids.device)
+        others[:, len(keys.vectors) :] = False
+        own = torch.arange(len(documents), device=ids.device)
+        others[own % size, first + own] = False  # documents are views-major
+        live = ~others if live is None else live & ~others
     symmetric, alone = objective.symmetric and negatives.in_batch, parallel.world() == 1
     loss = objectives.in_batch(
         queries,
@@ -187,16 +191,3 @@ def relevance(vectors: tuple[Tensor, Tensor], positives: int, temperature: float
     keys = documents[: positives * len(queries)].view(positives, *queries.shape)  # (K, B, D)
     scores = torch.einsum("bd,kbd->bk", queries, keys)
     return torch.softmax(scores / temperature, 1).clamp_min(1e-6)  # 0 would make a positive a negative
-
-
-def _without_others(
-    live: Tensor | None, shape: tuple[int, int], batch: int, own: int, first: int, device: torch.device
-) -> Tensor:
-    """Leave out what other queries brought into this batch of keys; each query brought every ``B``-th of ``own``."""
-    size = shape[0]
-    kept = torch.ones(shape, dtype=torch.bool, device=device) if live is None else live
-    of_query = (torch.arange(batch, device=kept.device) - first) % size
-    mine = torch.arange(batch, device=kept.device)
-    mine = (mine >= first) & (mine < first + own)
-    kept[:, :batch] &= mine & (of_query == torch.arange(size, device=kept.device)[:, None])
-    return kept

@@ -308,7 +308,6 @@ class Recipe(Section):
                 "selection.metric align_uniform draws two views of a text, and needs the section views; set "
                 "selection.sts, or a metric of queries such as ndcg@10."
             )
-
         if self.label_space is not None and self.selection.measure not in (*OF_LABELS, "spearman"):
             raise ValueError(
                 f"label_space is measured on points, not by {self.selection.measure}; set selection.metric to one of "

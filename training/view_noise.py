@@ -51,8 +51,7 @@ def repeat(texts: Ragged, most: float, random: Random) -> Ragged:
         return texts
     shares = random.uniform(0, most, len(texts))  # (B,)
     times = 1 + (random.random(len(texts.ids)) < np.repeat(shares, texts.lengths))  # (T,)
-    ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(times)))
-    return Ragged(np.repeat(texts.ids, times), ends[texts.offsets])
+    return Ragged(np.repeat(texts.ids, times), offsets_of(times)[texts.offsets])
 
 
 def repeat_few(texts: Ragged, most: float, limit: int, random: Random) -> Ragged:
