@@ -61,8 +61,10 @@ def pseudo_queries(corpus: Corpus, held_out: Ids, pool: int, count: int, words: 
     queries: list[str] = []
     own: list[int] = []
     for place in generator(VIEWS, seed).permutation(len(documents)).tolist():
+        if len(own) == count:
+            break
         query = _query(documents[place], words, generator(VIEWS, seed, place))
-        if len(own) < count and len(query.split()) >= min(2, words[0]):
+        if len(query.split()) >= min(2, words[0]):
             queries.append(query)
             own.append(place)
     return Pseudo([document.content for document in documents], queries, np.array(own, np.int64))
