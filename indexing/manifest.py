@@ -15,7 +15,6 @@ leaves the old state or the new one, and a reader that has the old one open keep
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from functools import cache
@@ -26,7 +25,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from retriever.errors import IndexFolderError
-from retriever.files import write_atomically
+from retriever.files import sha256, write_atomically
 from retriever.indexing.damage import is_lack, mend
 from retriever.indexing.hybrid import Fusion
 from retriever.indexing.postings import FILES
@@ -36,7 +35,6 @@ MANIFEST, UNFINISHED, COLLECTIONS = "manifest.json", "unfinished.json", "collect
 DOCUMENTS, VECTORS, POSTINGS = "documents.sqlite", "vectors.faiss", "postings"
 FORMAT = 2
 DELETED = "deleted-"
-BLOCK = 1 << 20
 
 
 class FileRecord(BaseModel):
@@ -298,15 +296,6 @@ def model_places(record: ModelRecord, folder: Path) -> list[str]:
     if places:
         return places
     raise IndexFolderError(f"The model {record.path} of the index {folder} is not there: give its new place.")
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @cache

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from retriever.errors import DataError, IndexFolderError
+from retriever.files import sha256
 from retriever.indexing.damage import is_lack
 from retriever.indexing.kinds import evenly
 from retriever.indexing.manifest import (
@@ -33,7 +34,6 @@ from retriever.indexing.manifest import (
     MilvusRecord,
     SegmentRecord,
     read_manifest,
-    sha256,
 )
 from retriever.indexing.store import CHUNK
 from retriever.indexing.vector_files import store_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from retriever.errors import OutputError, RetrieverError
 
 FULL = os.strerror(errno.ENOSPC)
 OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+BLOCK = 1 << 20  # bytes read at a time
 LEAST = 1 << 20  # bytes: a disk with less room counts as full
 AT_FDCWD, EXCHANGE = -100, 2  # renameat2(2): paths relative to the working folder; swap the two
 
@@ -141,6 +143,15 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)  # in glibc since 2.28; Python has no binding
     return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE) == 0
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

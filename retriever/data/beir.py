@@ -15,7 +15,7 @@ from typing import Any
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.document import Document
-from retriever.data.readers import read_lines
+from retriever.data.readers import read_lines, refuse
 from retriever.data.sources import find_jsonl
 from retriever.errors import DataError, OutputError
 from retriever.files import replacing
@@ -81,7 +81,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
         DataError: A line is mangled or contradicts an earlier one, a score is far too high, or there is no judgment.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in read_lines(path, _raise):
+    for number, line in read_lines(path, refuse):
         columns = line.rstrip("\r\n").split("\t")
         if columns == [""]:
             continue
@@ -168,7 +168,3 @@ def _cell(id_: str) -> str:
     if any(separator in id_ for separator in "\t\r\n"):
         raise DataError(f"The id {id_!r} holds a tab or a line end, which a judgment file cannot express: rename it.")
     return id_
-
-
-def _raise(error: DataError) -> None:
-    raise error

@@ -132,6 +132,11 @@ def reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
 
 
+def refuse(error: DataError) -> None:
+    """A ``reject`` that raises the error."""
+    raise error
+
+
 def not_utf8(place: str, error: UnicodeDecodeError) -> DataError:
     """The error for bytes that are not UTF-8."""
     byte = error.object[error.start]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,9 +12,9 @@ from retriever.data import folders, hub
 from retriever.data.pydocs import pydocs_file
 from retriever.data.readers import READERS, Record, Reject, cannot_read, ending
 from retriever.errors import DataError
+from retriever.files import sha256
 
 HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*(/[\w-][\w.-]*)?)(:(?P<config>[\w.-]+))?")
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,7 @@ def _dataset_source(name: str, loaded: hub.Loaded) -> Source:
 
 
 def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+        return sha256(path)
     except OSError as error:
         raise cannot_read(path, error) from error
-    return digest.hexdigest()

@@ -27,7 +27,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.data.readers import read_lines
+from retriever.data.readers import read_lines, refuse
 from retriever.errors import DataError
 
 Split: TypeAlias = Literal["train", "dev", "test", "all"]
@@ -221,7 +221,7 @@ def _year_file(folder: Path, name: str, kind: str, subset: str) -> Path:
 
 def _read_subset(name: str, texts: Path, golds: Path) -> StsSubset:
     pairs = list(_fields(texts, 2, "two sentences"))
-    scores = [line.strip() for _, line in read_lines(golds, _raise)]
+    scores = [line.strip() for _, line in read_lines(golds, refuse)]
     if len(pairs) != len(scores):
         raise DataError(
             f"{golds} has {len(scores):,} rows and {texts.name} has {len(pairs):,}: each pair needs its line, blank if "
@@ -256,7 +256,7 @@ def _sick_rows(path: Path) -> Iterator[Row]:
 
 
 def _table_rows(path: Path) -> Iterator[Row]:
-    lines = (line for _, line in read_lines(path, _raise))
+    lines = (line for _, line in read_lines(path, refuse))
     quoted = ".csv" in path.name.lower()
     rows = csv.reader(lines, strict=True) if quoted else (line.rstrip("\r\n").split("\t") for line in lines)
     try:
@@ -274,7 +274,7 @@ def _table_rows(path: Path) -> Iterator[Row]:
 
 def _fields(path: Path, least: int, what: str) -> Iterator[tuple[str, list[str]]]:
     """Places and fields of TAB-separated lines."""
-    for number, line in read_lines(path, _raise):
+    for number, line in read_lines(path, refuse):
         fields = line.rstrip("\r\n").split("\t")
         if len(fields) < least:
             raise DataError(f"{path}:{number} is not {what}, separated by TABs: mend the line.")
@@ -308,7 +308,3 @@ def _score(text: str, place: str, low: int) -> float:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _raise(error: DataError) -> None:
-    raise error

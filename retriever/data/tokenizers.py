@@ -11,7 +11,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -230,15 +230,3 @@ def save_words(tokenizer: WordTokenizer, path: Path) -> None:
 def load_words(path: Path) -> WordTokenizer:
     """Read what :func:`save_words` wrote."""
     return WordTokenizer.from_json(json.loads(path.read_text(encoding="utf-8")))
-
-
-def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lists of up to ``size`` texts."""
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,8 +157,9 @@ def _mark_labels(folder: Path) -> None:
 
 def _encoded(corpus: Corpus, tokenizer: TextTokenizer, processes: int) -> Iterator[_Chunk]:
     """The chunks of documents, tokenised, in order; several processes once there is work for them."""
-    chunks = _chunks(corpus)
-    head = [chunk for _, chunk in zip(range(4), chunks, strict=False)]
+    documents = iter(corpus)
+    chunks = iter(lambda: list(islice(documents, CHUNK)), [])
+    head = list(islice(chunks, 4))
     if processes == 1 or len(head) < 4:
         yield from (_encode_chunk(tokenizer, chunk) for chunk in (*head, *chunks))
         return
@@ -167,17 +169,6 @@ def _encoded(corpus: Corpus, tokenizer: TextTokenizer, processes: int) -> Iterat
             yield waiting.pop(0).result()
             waiting.append(pool.submit(_encode_in_worker, chunk))
         yield from (future.result() for future in waiting)
-
-
-def _chunks(corpus: Iterable[Document]) -> Iterator[list[Document]]:
-    chunk: list[Document] = []
-    for document in corpus:
-        chunk.append(document)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _encode_chunk(tokenizer: TextTokenizer, chunk: list[Document]) -> _Chunk:

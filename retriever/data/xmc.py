@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from scipy.sparse import csr_matrix
 
-from retriever.data.fields import ID, checked_id, checked_string
+from retriever.data.fields import ID, TEXT, checked_id, checked_string
 from retriever.data.xmc_files import Placed, TargetList, read_filter, read_npz, read_records, read_targets, read_texts
 from retriever.data.xmc_points import XmcDataset, XmcLabels, XmcPoints, build_targets
 from retriever.errors import DataError
@@ -31,7 +31,6 @@ LAYOUTS = (
     "an XMC folder holds trn.json, tst.json and lbl.json; or trn_X.txt, tst_X.txt and Y.txt with trn_X_Y.txt and "
     "tst_X_Y.txt; or train.jsonl and test.jsonl"
 )
-TEXT = ("text", "contents", "content", "body")
 LABEL_ID = ("uid", *ID, "label")
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import csr_matrix, issparse, load_npz
 
-from retriever.data.readers import cannot_read, read_lines, reason
+from retriever.data.readers import cannot_read, read_lines, reason, refuse
 from retriever.data.xmc_points import Pairs, build_targets
 from retriever.errors import DataError
 
@@ -37,7 +37,7 @@ def read_records(path: Path) -> Iterator[Placed]:
     Raises:
         DataError: A line is no JSON object.
     """
-    for number, line in read_lines(path, _refuse):
+    for number, line in read_lines(path, refuse):
         if not line.strip():
             continue
         try:
@@ -51,7 +51,7 @@ def read_records(path: Path) -> Iterator[Placed]:
 
 def read_texts(path: Path) -> list[str]:
     """The text of each line, white space at its ends cut."""
-    return [line.strip() for _, line in read_lines(path, _refuse)]
+    return [line.strip() for _, line in read_lines(path, refuse)]
 
 
 def read_targets(path: Path, points: int, labels: int) -> csr_matrix:
@@ -60,7 +60,7 @@ def read_targets(path: Path, points: int, labels: int) -> csr_matrix:
     Raises:
         DataError: Header, rows and the two numbers disagree, a row is mangled, or a label is out of range.
     """
-    lines = read_lines(path, _refuse)
+    lines = read_lines(path, refuse)
     header = [_whole(field) for field in next(lines, (1, ""))[1].split()]
     if len(header) not in (2, 3) or None in header:
         raise DataError(f"{path}:1 is no header: it holds `rows cols`, or `points features labels` in the old format.")
@@ -116,7 +116,7 @@ def read_filter(path: Path | None, points: int, labels: int) -> Pairs:
         DataError: A line is no pair, or names a point or label that is not there.
     """
     found: list[tuple[int, int]] = []
-    for number, line in read_lines(path, _refuse) if path is not None else ():
+    for number, line in read_lines(path, refuse) if path is not None else ():
         if not line.strip():
             continue
         pair = [_whole(field) for field in line.split()]
@@ -199,7 +199,3 @@ def _number(field: str) -> float | None:
         return float(field)
     except ValueError:
         return None
-
-
-def _refuse(error: DataError) -> None:
-    raise error

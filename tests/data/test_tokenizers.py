@@ -15,7 +15,7 @@ from shared_data import SHARED, needs_shared
 
 from retriever.data import tokenizers
 from retriever.data.corpus import open_corpus
-from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer, batched, load_words, save_words
+from retriever.data.tokenizers import SubwordTokenizer, WordTokenizer, load_words, save_words
 from retriever.data.words import WordAnalyzer, split_words
 from retriever.errors import DataError
 
@@ -163,8 +163,3 @@ def test_lower_casing_is_done_first_if_asked():
     plain, lowered = SubwordTokenizer(tokenizer), SubwordTokenizer(tokenizer, lowercase=True)
     assert rows(lowered.encode(["CAT"])) == rows(plain.encode(["cat"])) != rows(plain.encode(["CAT"]))
     assert plain.fingerprint != lowered.fingerprint
-
-
-@given(st.lists(st.text(max_size=2)), st.integers(1, 4))
-def test_batches(texts, size):
-    assert list(batched(texts, size)) == [texts[i : i + size] for i in range(0, len(texts), size)]
