@@ -44,11 +44,7 @@ def drop_identical(ranking: Ranking, queries: Sequence[str], documents: Sequence
     """
     row_of = {document: row for row, document in enumerate(documents)}
     own = np.array([row_of.get(query, -1) for query in queries], dtype=np.int64)  # (Q,)
-    dropped = ranking.rows == own[:, None]  # (Q, K)
-    kept = np.argsort(dropped, axis=1, kind="stable")[:, :depth]  # the dropped hit goes last
-    rows = np.where(dropped, -1, ranking.rows)
-    scores = np.take_along_axis(ranking.scores, kept, axis=1)
-    return Ranking(np.take_along_axis(rows, kept, axis=1), scores, ranking.background)
+    return ranking.without(ranking.rows == own[:, None], depth)
 
 
 def judge(

@@ -27,7 +27,7 @@ from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.hybrid import fuse
 from retriever.indexing.label_memory import LabelMemory
 from retriever.indexing.labels import BLOCK, LabelIndex
-from retriever.indexing.ranking import NO_HIT, Ranking
+from retriever.indexing.ranking import Ranking
 
 Mode: TypeAlias = Literal["dense", "memory", "bm25", "hybrid"]
 Search: TypeAlias = Callable[[int, int, int], Ranking]
@@ -117,11 +117,7 @@ def drop_pairs(ranking: Ranking, pairs: csr_matrix, depth: int) -> Ranking:
     Returns:
         A new ranking, (Q, min(K, depth)), in the order of the old one.
     """
-    dropped = holds(pairs, np.arange(len(ranking))[:, None], ranking.rows)  # (Q, K)
-    kept = np.argsort(dropped, axis=1, kind="stable")[:, :depth]  # what is dropped goes last
-    rows = np.where(dropped, NO_HIT, ranking.rows)
-    scores = np.where(dropped, np.float32(-np.inf), ranking.scores)
-    return Ranking(np.take_along_axis(rows, kept, axis=1), np.take_along_axis(scores, kept, axis=1), ranking.background)
+    return ranking.without(holds(pairs, np.arange(len(ranking))[:, None], ranking.rows), depth)
 
 
 def _telling(text: str) -> str:

@@ -1,8 +1,6 @@
-"""Searching where only a part of the rows may be found, because others are deleted or a filter leaves them out.
+"""Exact search where only a part of the rows may be found, because others are deleted or a filter leaves them out.
 
-1. Few rows are compared with the queries one by one, which is exact. Few queries skip the other rows in place; for more
-   of them, rows are copied in chunks and compared by a matrix product.
-2. Where many rows may be found, a search finds more than is wanted, and what may not be found is dropped.
+Few queries skip the other rows in place; for more of them, rows are copied in chunks and compared by a matrix product.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.indexing.kinds import selector, told
-from retriever.indexing.ranking import NO_HIT
 from retriever.kernels import faiss
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -48,14 +45,6 @@ def compare(store: Any, queries: NDArray[np.float32], k: int, alive: NDArray[np.
         values, places = faiss.knn(queries, vectors, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
         rows, scores = _first(k, np.hstack([rows, part[places]]), np.hstack([scores, values]))
     return rows, scores
-
-
-def only(alive: NDArray[np.bool_], rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Found:
-    """The first ``k`` of each query's hits (Q, W), W ≥ k, that are alive; where there are fewer, row −1."""
-    kept = (rows != NO_HIT) & alive[rows]
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-    rows = np.take_along_axis(np.where(kept, rows, NO_HIT), order, axis=1)
-    return rows, np.take_along_axis(scores, order, axis=1)
 
 
 def _first(k: int, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Found:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.errors import DataError, IndexFolderError
-from retriever.indexing.alive import compare, only
+from retriever.indexing.alive import compare
 from retriever.indexing.damage import mend
 from retriever.indexing.factory import AUTO, choose
 from retriever.indexing.kinds import (
@@ -363,7 +363,8 @@ class DenseIndex:
         candidates = math.ceil(max(candidates, k + SPARE * math.sqrt(k)) / share)
         width = min(candidates, len(self))
         scores, rows = searched.search(queries, width, params=self._spending(settings, width, width))
-        return only(alive, rows, scores, k)
+        found = Ranking(rows, scores).without((rows == NO_HIT) | ~alive[rows], k)
+        return found.rows, found.scores
 
     def _spend(
         self,

@@ -160,9 +160,7 @@ def _choose(index: LabelIndex, points: XmcPoints, vectors: NDArray[np.float32]) 
 
     def quality(mix: Mix) -> tuple[float, float]:
         ranking = Ranking.stack((hits for block in found for hits in _mixed(block, mix, width)), width)
-        dropped = holds(forbidden, np.arange(len(held))[:, None], ranking.rows)
-        order = np.argsort(dropped, axis=1, kind="stable")
-        rows = np.take_along_axis(np.where(dropped, NO_HIT, ranking.rows), order, axis=1)
+        rows = ranking.without(holds(forbidden, np.arange(len(held))[:, None], ranking.rows), width).rows
         return float(precision(rows, held.targets, 1).mean()), float(ndcg(rows, held.targets, JUDGED).mean())
 
     return max(GRID, key=quality)

@@ -64,6 +64,14 @@ class Ranking:
         order = np.arange(len(rows))[:, None], np.lexsort((rows, -scores), axis=1)
         return cls(rows[order], scores[order], background)
 
+    def without(self, dropped: NDArray[np.bool_], k: int) -> Ranking:
+        """The first ``k`` hits of each query but those ``dropped`` (Q, K), in their order; (Q, min(K, k))."""
+        kept = np.argsort(dropped, axis=1, kind="stable")[:, :k]  # what is dropped goes last
+        rows = np.where(dropped, NO_HIT, self.rows)
+        scores = np.where(dropped, np.float32(-np.inf), self.scores)
+        rows, scores = np.take_along_axis(rows, kept, axis=1), np.take_along_axis(scores, kept, axis=1)
+        return Ranking(rows, scores, self.background)
+
     def hits(self, query: int) -> Hits:
         """The hits of one query, without the padding."""
         real = self.rows[query] != NO_HIT

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from retriever.errors import DataError
 from retriever.indexing import alive as module
 from retriever.indexing import dense
-from retriever.indexing.alive import compare, only
+from retriever.indexing.alive import compare
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.kinds import SearchSettings, create
 
@@ -118,12 +118,3 @@ def test_comparing_is_exact_either_way(kind, copy, monkeypatch):
             assert mask[found].all() and len(set(found)) == k
             np.testing.assert_allclose(np.sort(values)[::-1], nearest(query, mask, k), atol=1e-3)
     assert compare(store, QUERIES, 7)[0].shape == (5, 7)
-
-
-def test_only_those_alive_are_kept_in_order():
-    mask = np.array([True, False, True, False, True])
-    rows = np.array([[3, 2, 1, 0], [4, -1, -1, -1], [1, 3, -1, -1]])
-    scores = np.array([[4, 3, 2, 1], [9, 0, 0, 0], [5, 4, 0, 0]], np.float32)
-    kept, values = only(mask, rows, scores, 2)
-    assert kept.tolist() == [[2, 0], [4, -1], [-1, -1]]
-    assert values[0].tolist() == [3, 1] and values[1, 0] == 9

@@ -47,6 +47,14 @@ def test_sorted_orders_ties_by_row_and_puts_no_hits_last():
     assert ranking.scores.tolist() == [[2.0, 1.0, 1.0, -np.inf]]
 
 
+def test_what_is_dropped_leaves_the_others_in_order():
+    rows = np.array([[3, 2, 1, 0], [4, -1, -1, -1], [1, 3, -1, -1]])
+    scores = np.array([[4, 3, 2, 1], [9, 0, 0, 0], [5, 4, 0, 0]], np.float32)
+    kept = Ranking(rows, scores).without(np.isin(rows, [-1, 1, 3]), 2)
+    assert kept.rows.tolist() == [[2, 0], [4, -1], [-1, -1]]
+    assert kept.scores.tolist() == [[3, 1], [9, -np.inf], [-np.inf, -np.inf]]
+
+
 def test_types_are_the_same_whatever_comes_in():
     ranking = Ranking.stack([best(np.arange(3, dtype=np.int32), np.ones(3, np.float32), 2)], 2)
     assert ranking.rows.dtype == np.int64
