@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 
 from retriever.eval.analysis import Analysis
+from retriever.eval.tables import new_table
 
 
 def measures_table(analysis: Analysis) -> Table:
     """One row a measure, with what its ends mean."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = new_table()
     for head in ("", "value", "best to worst"):
         table.add_column(head, justify="right" if head == "value" else "left", no_wrap=True)
     if analysis.pairs:
@@ -24,7 +24,7 @@ def measures_table(analysis: Analysis) -> Table:
 
 def buckets_table(analysis: Analysis) -> Table:
     """One row a bucket of gold scores: pairs, and mean and standard deviation of their cosines."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = new_table()
     table.add_column("gold score", no_wrap=True)
     for head in ("pairs", "mean cosine", "sd"):
         table.add_column(head, justify="right")

@@ -57,10 +57,7 @@ def bootstrap_intervals(
     rng = np.random.default_rng(seed)
     queries = len(scores)
     means = []
-    for size in _blocks(resamples, queries):
-        drawn = rng.integers(queries, size=(size, queries))
-        drawn += np.arange(size)[:, None] * queries
-        counts = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
+    for counts in resampled(rng, resamples, queries):
         totals = queries if below is None else counts @ below
         means.append(counts @ scores / np.where(totals, totals, 1.0))  # (size, M)
     tail = (1 - confidence) / 2
@@ -109,6 +106,14 @@ def paired_randomisation(a: npt.ArrayLike, b: npt.ArrayLike, *, resamples: int =
         flips = np.unpackbits(random, axis=1, count=len(differences))  # (size, Q) of 0 and 1
         extreme += int(np.count_nonzero(np.abs(total - 2 * (flips @ differences)) >= bar))
     return (extreme + 1) / (resamples + 1)
+
+
+def resampled(rng: np.random.Generator, resamples: int, queries: int) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each of Q queries is among Q drawn with replacement, (R, Q) for all resamples, some rows at a time."""
+    for size in _blocks(resamples, queries):
+        drawn = rng.integers(queries, size=(size, queries))
+        drawn += np.arange(size)[:, None] * queries
+        yield np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
 
 
 def _blocks(resamples: int, queries: int) -> Iterator[int]:

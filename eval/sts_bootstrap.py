@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.encoder.pairs import Array
-
-BLOCK = 1 << 20  # random draws held at a time
+from retriever.eval.significance import resampled
 
 
 def resampled_spearman(x: Array, y: Array, resamples: int, rng: np.random.Generator) -> Array:
@@ -29,14 +28,8 @@ def resampled_spearman(x: Array, y: Array, resamples: int, rng: np.random.Genera
     Returns:
         The correlations (R,); NaN where a resample holds one distinct value only.
     """
-    pairs = len(x)
-    size = max(1, BLOCK // pairs)
     found = [np.empty(0)]
-    for start in range(0, resamples, size):
-        rows = min(size, resamples - start)
-        drawn = rng.integers(pairs, size=(rows, pairs))
-        drawn += np.arange(rows)[:, None] * pairs
-        counts = np.bincount(drawn.ravel(), minlength=rows * pairs).reshape(rows, pairs)
+    for counts in resampled(rng, resamples, len(x)) if resamples else ():
         found.append(_correlation(_ranks(x, counts), _ranks(y, counts), counts))
     return np.concatenate(found)
 

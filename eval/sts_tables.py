@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from retriever.eval.plots import bars_svg
 from retriever.eval.report import Section, facts, figure_block, metrics_block, paragraph
 from retriever.eval.sts import StsResults
+from retriever.eval.tables import new_table
 
 AGGREGATES = {
     "all": "all subsets of a set as one",
@@ -38,7 +38,7 @@ def sts_table(results: StsResults, published: Mapping[str, float]) -> Table:
     Returns:
         A rich table, for a rich console to print.
     """
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = new_table()
     heads = ["pairs", "Spearman", "95 % interval", "Pearson", *(["published"] if published else [])]
     table.add_column("", no_wrap=True)
     for head in heads:

@@ -13,12 +13,17 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text, TextType
 
 Metrics: TypeAlias = Mapping[str, Mapping[str, float]]
 """Row → metric → value, a fraction."""
 Intervals: TypeAlias = Mapping[str, Mapping[str, Sequence[float]]]
 """Row → metric → low and high end."""
+
+
+def new_table(title: TextType | None = None) -> Table:
+    """An empty table in the style of all results."""
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=title, title_justify="left")
 
 
 def columns(metrics: Metrics) -> list[str]:
@@ -52,8 +57,7 @@ def metrics_table(metrics: Metrics, intervals: Intervals | None = None, *, title
     Returns:
         A rich table, for a rich console to print.
     """
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left")
-    table.title = None if title is None else Text(title)
+    table = new_table(None if title is None else Text(title))
     table.add_column("", no_wrap=True)
     for metric in columns(metrics):
         table.add_column(Text(metric), justify="right")
@@ -82,8 +86,7 @@ def summary_table(found: Mapping[str, Metrics], shown: Sequence[str], *, title: 
         A rich table, for a rich console to print.
     """
     modes = list(dict.fromkeys(mode for metrics in found.values() for mode in metrics))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left")
-    table.title = None if title is None else Text(title)
+    table = new_table(None if title is None else Text(title))
     table.add_column("", overflow="fold")
     for metric in shown:
         for number, mode in enumerate(modes):

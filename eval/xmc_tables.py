@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from retriever.eval.tables import new_table
 from retriever.eval.xmc import XmcResults
 
 GROUP_METRICS = ("p@1", "p@5", "recall@10", "recall@100")
@@ -27,7 +27,7 @@ def conditions(results: XmcResults) -> str:
 
 def xmc_table(results: XmcResults) -> Table:
     """One row a metric, one column a mode: the value and its interval."""
-    table = _table()
+    table = new_table()
     modes = list(results.metrics)
     table.add_column("", no_wrap=True)
     for mode in modes:
@@ -47,7 +47,7 @@ def xmc_table(results: XmcResults) -> Table:
 
 def group_table(results: XmcResults) -> Table:
     """One row a group of labels and a mode: how many, and the metrics over the points that have one of them."""
-    table = _table("By label frequency in training, over the points with such a label")
+    table = new_table("By label frequency in training, over the points with such a label")
     for head in ("group", "labels", "points", "mode", *GROUP_METRICS):
         table.add_column(head, justify="left" if head in ("group", "mode") else "right", no_wrap=True)
     for name, group in results.groups.items():
@@ -81,10 +81,6 @@ def sentences(results: XmcResults) -> list[str]:
         for mode, test in results.tests.items()
     ]
     return lines
-
-
-def _table(title: str | None = None) -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", title=title)
 
 
 def _cell(value: float, interval: Sequence[float] | None) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from retriever.encoder.pairs import spearman
-from retriever.eval import sts_bootstrap
+from retriever.eval import significance
 from retriever.eval.sts_bootstrap import percentiles, resampled_spearman
 
 
@@ -61,10 +61,10 @@ def test_a_resample_of_many_distinct_values_is_that_of_scipy():
 def test_blocks_of_draws_hold_as_many_resamples(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 40))
-    monkeypatch.setattr(sts_bootstrap, "BLOCK", 130)
+    monkeypatch.setattr(significance, "BLOCK", 130)
     found = resampled_spearman(x, y, 7, np.random.default_rng(3))
     assert found.shape == (7,) and len(set(found)) == 7
-    monkeypatch.setattr(sts_bootstrap, "BLOCK", 1)
+    monkeypatch.setattr(significance, "BLOCK", 1)
     assert resampled_spearman(x, y, 3, np.random.default_rng(3)).shape == (3,)
     assert resampled_spearman(x, y, 0, np.random.default_rng(3)).shape == (0,)
 
