@@ -10,7 +10,6 @@ from rich.console import Console
 
 from retriever.cli import options
 from retriever.cli.show import RichReporter, as_json, print_json
-from retriever.cli.sts import Kind
 
 if TYPE_CHECKING:
     from retriever.data.sts import Split
@@ -30,7 +29,9 @@ def analyze(
     ] = None,
     texts: Annotated[int, typer.Option(min=2, help="Texts of a corpus to look at, drawn at random.")] = 5_000,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
-    kind: Annotated[Kind, typer.Option(help="Whose prompt the texts get, if the model has any.")] = Kind.document,
+    kind: Annotated[options.Kind, typer.Option(help="Whose prompt the texts get, if the model has any.")] = (
+        options.Kind.document
+    ),
     output: Annotated[Path | None, typer.Option(help="Folder for the pictures and analysis.json.")] = None,
     text_field: options.TextField = None,
     title_field: options.TitleField = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -40,14 +41,14 @@ def stats(
             titles += bool(document.title)
             advance(1)
     low, middle, high = (int(value) for value in np.percentile(words, [5, 50, 95]))
-    counted = vars(corpus.report) if hasattr(corpus.report, "__dict__") else {}
+    assert corpus.report is not None  # all was read
     facts = {
         "corpus": corpus.name,
         "documents": len(words),
         "with a title": titles,
         "words": sum(words),
         "words a document (5 %, median, 95 %)": [low, middle, high],
-        **{name.replace("_", " "): value for name, value in counted.items() if name != "documents"},
+        **{name.replace("_", " "): value for name, value in asdict(corpus.report).items() if name != "documents"},
     }
     if json:
         print_json(facts)

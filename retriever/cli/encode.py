@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from retriever.encoder.shards import Shard
 
 
-class Kind(str, Enum):
-    """What the texts are to the encoder."""
-
-    document = "document"
-    query = "query"
-
-
 def encode(
     model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
     data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
@@ -33,7 +25,9 @@ def encode(
         str | None,
         typer.Option(help="Encode a part: 2/3 is the second of three. torchrun and accelerate launch say it, too."),
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="document or query: whose prompt is used.")] = Kind.document,
+    kind: Annotated[
+        options.Kind, typer.Option(help="document or query: whose prompt is used.")
+    ] = options.Kind.document,
     overwrite: options.Overwrite = False,
     text_field: options.TextField = None,
     title_field: options.TitleField = None,

@@ -72,7 +72,7 @@ def build(
     from retriever.indexing.index import Index
 
     if backend == "milvus":
-        _refuse_local_options(context)
+        options.refuse_given(context, "recall", "memory", "segment_size", why="is not for Milvus, which tunes itself")
     options.use_threads(threads)
     reporter = RichReporter(quiet or json)
     corpus = options.read_corpus(data, text_field, title_field, id_field, skip_bad_lines, split, streaming)
@@ -263,11 +263,6 @@ def migrate(index: Folder) -> None:
 
     was_old = migrate(index)
     typer.echo(f"{index} {'now has' if was_old else 'has'} the present format.")
-
-
-def _refuse_local_options(context: typer.Context) -> None:
-    """Refuse options that only our own files obey."""
-    options.refuse_given(context, "recall", "memory", "segment_size", why="is not for Milvus, which tunes itself")
 
 
 def _how_to_go_on(index: Path, stop: KeyboardInterrupt) -> KeyboardInterrupt:

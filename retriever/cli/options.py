@@ -24,6 +24,13 @@ class Similarity(str, Enum):
     dot = "dot"
 
 
+class Kind(str, Enum):
+    """What texts are to the encoder: whose prompt they get."""
+
+    document = "document"
+    query = "query"
+
+
 DATA_HELP = (
     "pydocs, a .txt, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder of texts, a BEIR folder, or a Hugging "
     "Face dataset."

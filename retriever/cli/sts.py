@@ -41,13 +41,6 @@ class Split(str, Enum):
     all = "all"
 
 
-class Kind(str, Enum):
-    """Whose prompt both sentences get."""
-
-    document = "document"
-    query = "query"
-
-
 def sts(
     model: Annotated[str, typer.Argument(help="A model folder or a hub name.")],
     data: Annotated[
@@ -64,7 +57,9 @@ def sts(
     sick: Annotated[Split | None, typer.Option(help="Another split for SICK: all for the 9,927 pairs of MTEB.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A set to evaluate, such as STSB; can be repeated.")] = None,
     similarity: Annotated[PairSimilarity, typer.Option(help="How vectors are compared.")] = PairSimilarity.cosine,
-    kind: Annotated[Kind, typer.Option(help="Whose prompt both sentences get, if the model has any.")] = Kind.document,
+    kind: Annotated[options.Kind, typer.Option(help="Whose prompt both sentences get, if the model has any.")] = (
+        options.Kind.document
+    ),
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")] = 1_000,
     report: Annotated[Path | None, typer.Option(help="An HTML report to write.")] = None,
     device: options.Device = None,

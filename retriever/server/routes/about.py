@@ -15,19 +15,7 @@ from retriever.server.tasks import Describe
 
 logger = logging.getLogger("retriever.server")
 
-LIMITS = (
-    "MAX_K",
-    "MAX_QUERY",
-    "MAX_TEXT",
-    "MAX_QUERIES",
-    "MAX_HITS",
-    "MAX_TEXTS",
-    "MAX_DOCUMENTS",
-    "MAX_FILTERS",
-    "MAX_FILTER",
-    "MAX_ID",
-    "MAX_DEPTH",
-)
+LIMITS = {name.lower(): value for name, value in vars(settings).items() if name.startswith("MAX_")}
 
 router = APIRouter(tags=["about"], responses=REFUSALS)
 
@@ -50,7 +38,7 @@ async def health(request: Request, state: Served) -> Response:
 @router.get("/info")
 async def info(state: Served) -> Response:
     """What is served, and what may be asked of it."""
-    limits = {name.lower(): getattr(settings, name) for name in LIMITS} | {"max_body": state.settings.max_body}
+    limits = LIMITS | {"max_body": state.settings.max_body}
     (told,) = await state.reads.submit(Describe(state.service), [None])
     return json_response({**told, "read_only": state.settings.read_only, "limits": limits})
 
