@@ -57,6 +57,7 @@ Fusion: TypeAlias = Literal["fisher", "zscore", "minmax", "tmm", "product", "rrf
 METHODS: tuple[Fusion, ...] = get_args(Fusion)
 
 LEAST = -14.0  # ln of the least factor of a product: about one millionth
+RRF_K = 60  # what is added to ranks
 TIED = 1e-6  # a deviation below this part of the scores is rounding: all documents score the same
 
 
@@ -66,7 +67,6 @@ def fuse(
     *,
     method: Fusion = "fisher",
     weights: Sequence[float] | None = None,
-    rrf_k: float = 60,
 ) -> Ranking:
     """Fuse rankings of the same Q queries over the same documents.
 
@@ -75,7 +75,6 @@ def fuse(
         k: Hits wanted.
         method: ``fisher``, ``zscore``, ``minmax``, ``tmm``, ``product`` or ``rrf``.
         weights: Weight of each ranking; 1 each if not given.
-        rrf_k: What is added to the ranks of ``rrf``.
 
     Returns:
         Rows and fused scores, (Q, k) or as wide as all the rankings together where that is less.
@@ -102,8 +101,7 @@ def fuse(
     heard = [ranking for ranking, weight in zip(rankings, weights, strict=True) if weight]
     weights = [weight for weight in weights if weight]
     fused = (
-        _sum([_part(ranking, query, method, rrf_k) for ranking in heard], weights, width)
-        for query in range(len(rankings[0]))
+        _sum([_part(ranking, query, method) for ranking in heard], weights, width) for query in range(len(rankings[0]))
     )
     return Ranking.stack(fused, width)
 
@@ -150,13 +148,13 @@ def _sum(parts: Sequence[_Part], weights: Sequence[float], k: int) -> Hits:
     return best(candidates, fused.astype(np.float32), k)
 
 
-def _part(ranking: Ranking, query: int, method: Fusion, rrf_k: float) -> _Part:
+def _part(ranking: Ranking, query: int, method: Fusion) -> _Part:
     rows, scores = ranking.hits(query)
     values = scores.astype(np.float64)
     if not len(rows):
         return _Part(rows, values, 0.0)
     if method == "rrf":
-        return _Part(rows, 1.0 / (rrf_k + np.arange(1, len(rows) + 1, dtype=np.float64)), 0.0)
+        return _Part(rows, 1.0 / (RRF_K + np.arange(1, len(rows) + 1, dtype=np.float64)), 0.0)
     if method == "fisher" and ranking.background is not None:
         return _Part(rows, _surprise(values, ranking.background, query), 0.0)
     if method == "zscore":

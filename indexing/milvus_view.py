@@ -141,9 +141,7 @@ class MilvusView:
         vectors = self.collection.vectors(rows.tolist()).reshape(-1, self.manifest.dimension)
         return Spread.of(unit(vectors, self.manifest.similarity))
 
-    def _search(
-        self, field: str, queries: Sequence[object], k: int, allowed: str | None, effort: int | None = None
-    ) -> list[Hits]:
+    def _search(self, field: str, queries: Sequence[object], k: int, allowed: str | None) -> list[Hits]:
         """Rows, rising, and scores of each query; no hits where there is nothing to ask."""
         if not k or not queries:
             return [NOTHING] * len(queries)

@@ -37,23 +37,22 @@ def mean_weights(start: Weights, end: Weights, share: float) -> dict[str, Tensor
     }
 
 
-def admitted_share(tests: Sequence[Mapping[float, NDArray[np.float64]]], noise: float = NOISE) -> float:
+def admitted_share(tests: Sequence[Mapping[float, NDArray[np.float64]]]) -> float:
     """The share that does best in the last of several tests, of those that are ahead of the start in all of them.
 
     Args:
         tests: For each test, share → score of each query, (Q,); share 0 is the start.
-        noise: Standard errors of the paired difference of the means that a share must be ahead.
 
     Returns:
         A share, 0 if none is admitted.
     """
-    admitted = [share for share in sorted(tests[-1]) if all(is_ahead(of[share], of[0.0], noise) for of in tests)]
+    admitted = [share for share in sorted(tests[-1]) if all(is_ahead(of[share], of[0.0]) for of in tests)]
     return max(admitted, key=lambda share: float(tests[-1][share].mean()), default=0.0)
 
 
-def is_ahead(ours: NDArray[np.float64], theirs: NDArray[np.float64], noise: float = NOISE) -> bool:
-    """Whether the mean of paired scores (Q,) is ahead by more than ``noise`` standard errors of the difference."""
+def is_ahead(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
+    """Whether the mean of paired scores (Q,) is ahead by more than ``NOISE`` standard errors of the difference."""
     gaps = ours - theirs
     if len(gaps) < 2:
         return False
-    return bool(gaps.mean() > noise * gaps.std(ddof=1) / len(gaps) ** 0.5)
+    return bool(gaps.mean() > NOISE * gaps.std(ddof=1) / len(gaps) ** 0.5)

@@ -24,7 +24,7 @@ import sys
 import sysconfig
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -49,18 +49,11 @@ BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")  # where statement
 Definition: TypeAlias = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def pydocs_file(
-    *,
-    roots: Sequence[Path] | None = None,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
+def pydocs_file(roots: Sequence[Path] | None = None) -> Path:
     """The corpus as a cached ``.jsonl.gz`` file, made by :func:`read_pydocs` if it is not there yet.
 
     Args:
         roots: Folders that hold packages; by default those of the running Python.
-        processes: Worker processes; all cores if omitted.
-        progress: Called with the number of files done and of all files.
 
     Raises:
         OutputError: The cache cannot be written.
@@ -68,23 +61,17 @@ def pydocs_file(
     roots = python_roots() if roots is None else roots
     path = cache_dir() / "pydocs" / f"{installation_fingerprint(roots)}.jsonl.gz"
     if not path.is_file():
-        documents = read_pydocs(roots, processes=processes, progress=progress)
-        write_atomically(path, gzip.compress("".join(map(_line, documents)).encode(), compresslevel=6, mtime=0))
+        lines = map(_line, read_pydocs(roots))
+        write_atomically(path, gzip.compress("".join(lines).encode(), compresslevel=6, mtime=0))
     return path
 
 
-def read_pydocs(
-    roots: Sequence[Path] | None = None,
-    *,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Document]:
+def read_pydocs(roots: Sequence[Path] | None = None, processes: int | None = None) -> list[Document]:
     """Extract the docstrings of all files below the roots, in a fixed order.
 
     Args:
         roots: Folders that hold packages; by default those of the running Python.
         processes: Worker processes; all cores if omitted.
-        progress: Called with the number of files done and of all files.
 
     Returns:
         Documents whose metadata are the top-level ``package`` and the ``kind``: module, class or function.
@@ -94,14 +81,12 @@ def read_pydocs(
     documents: list[Document] = []
     bodies: set[bytes] = set()
     uses: Counter[str] = Counter()
-    for done, found in enumerate(_map(files, processes or cores()), 1):
+    for found in _map(files, processes or cores()):
         for document in found:
             body = hashlib.blake2b(document.text.encode(), digest_size=16).digest()
             if body not in bodies:
                 bodies.add(body)
                 documents.append(_numbered(document, uses))
-        if progress is not None:
-            progress(done, len(files))
     return documents
 
 
