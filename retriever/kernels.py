@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["faiss", "faiss_threads"]
+__all__ = ["faiss", "faiss_threads", "use_threads"]
 
 VARIABLE = "OPENBLAS_CORETYPE"
 KERNELS = {
@@ -59,6 +59,14 @@ def _told(kernels: str | None) -> Iterator[None]:
 
 with _told(fitting(flags())):
     import faiss  # noqa: TID251
+
+
+def use_threads(count: int) -> None:
+    """Let FAISS and torch use so many CPU threads; both keep the number for each thread that calls them."""
+    import torch
+
+    faiss.omp_set_num_threads(count)
+    torch.set_num_threads(count)
 
 
 @contextmanager

@@ -75,14 +75,11 @@ def way_out(context: typer.Context, error: RetrieverError) -> str:
 
 
 def use_threads(threads: int | None) -> None:
-    """Limit the CPU threads of torch and FAISS."""
+    """Limit the CPU threads of torch and FAISS, if they are to be."""
     if threads is not None:
-        import torch
+        from retriever import kernels
 
-        from retriever.kernels import faiss
-
-        torch.set_num_threads(threads)
-        faiss.omp_set_num_threads(threads)
+        kernels.use_threads(threads)
 
 
 def read_corpus(

@@ -8,8 +8,9 @@ done once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -17,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import retriever
 from retriever.errors import ServerError
+from retriever.kernels import use_threads
 from retriever.server import errors, settings
 from retriever.server.batcher import Batcher
 from retriever.server.description import tell_keys
@@ -112,20 +114,6 @@ def _worker(name: str, size: int, options: Settings, metrics: Metrics, threads: 
         size=size,
         room=max(options.queue, size),
         timeout=options.timeout,
-        prepare=_use_threads(threads),
+        prepare=partial(use_threads, threads),
         observe=metrics.batch_observer(name),
     )
-
-
-def _use_threads(threads: int) -> Callable[[], None]:
-    """Both libraries keep the number for each thread that calls them."""
-
-    def prepare() -> None:
-        import torch
-
-        from retriever.kernels import faiss
-
-        faiss.omp_set_num_threads(threads)
-        torch.set_num_threads(threads)
-
-    return prepare
