@@ -74,6 +74,8 @@ def linear_map(
     """
     if method != "bert-whitening" and dimension is not None:
         raise ModelError(f"{method} keeps all dimensions; leave --dimension out, or choose bert-whitening.")
+    if not texts:
+        raise ModelError("There are no texts to take the statistics of; give some.")
     if method == "sif":
         weigh_words(encoder, texts)
     starts = range(0, len(texts), CHUNK)

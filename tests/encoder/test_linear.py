@@ -174,6 +174,8 @@ def test_dimensions_that_do_not_vary_are_left_out_and_cannot_be_asked_for():
         linear_map(encoder, TEXTS[:4], dimension=4)
     with pytest.raises(ModelError, match=r"vary in 0 dimensions only; give more texts\.$"):
         linear_map(encoders.small(), ["dog"] * 3)
+    with pytest.raises(ModelError, match="no texts"):
+        linear_map(encoders.small(), [])
 
 
 def test_labels_keep_their_own_tokens():
