@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from retriever.data.beir import BeirDataset, load_beir
-from retriever.data.sources import find_jsonl
+from retriever.data.sources import find_file
 from retriever.errors import DataError
 from retriever.eval.beir import Results
 from retriever.eval.tables import Metrics
@@ -55,7 +55,8 @@ def open_datasets(folders: Iterable[str | Path], split: str = "test") -> list[Be
     """
     datasets: list[BeirDataset] = []
     for folder in map(Path, folders):
-        members = [] if find_jsonl(folder, "corpus") else [p for p in _subfolders(folder) if find_jsonl(p, "corpus")]
+        inner = [] if find_file(folder, "corpus.jsonl") else _subfolders(folder)
+        members = [path for path in inner if find_file(path, "corpus.jsonl")]
         group = folder.resolve().name
         datasets += [replace(load_beir(member, split), name=f"{group}/{member.name}") for member in members]
         if not members:

@@ -16,7 +16,7 @@ from typing import Any
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.document import Document
 from retriever.data.readers import read_lines, refuse
-from retriever.data.sources import find_jsonl
+from retriever.data.sources import find_file
 from retriever.errors import DataError, OutputError
 from retriever.files import replacing
 
@@ -58,8 +58,8 @@ def load_beir(folder: str | Path, split: str = "test", *, skip_bad_lines: bool =
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}: {LAYOUT}.")
-    queries = find_jsonl(folder, "queries")
-    for name, path in (("corpus", find_jsonl(folder, "corpus")), ("queries", queries)):
+    queries = find_file(folder, "queries.jsonl")
+    for name, path in (("corpus", find_file(folder, "corpus.jsonl")), ("queries", queries)):
         if path is None:
             raise DataError(f"{folder} has no {name}.jsonl or {name}.jsonl.gz: {LAYOUT}.")
     return BeirDataset(

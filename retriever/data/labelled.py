@@ -27,7 +27,7 @@ from retriever.data.labelled_pool import IdPool, TextPool
 from retriever.data.labelled_records import JSON_ENDINGS, QUERY, Example, read_json, to_examples
 from retriever.data.ragged import Ragged
 from retriever.data.readers import read_lines
-from retriever.data.sources import find_jsonl, find_source
+from retriever.data.sources import find_file, find_source
 from retriever.errors import DataError
 
 TSV_ENDINGS = (".tsv", ".tsv.gz")
@@ -152,7 +152,7 @@ def open_labelled(
     """
     path = Path(data).expanduser()
     reject = Rejected(skip_bad_lines)
-    if path.is_dir() and find_jsonl(path, "corpus"):
+    if path.is_dir() and find_file(path, "corpus.jsonl"):
         if corpus is not None:
             raise DataError(f"{path} is a BEIR folder with a corpus of its own: leave the other corpus out.")
         return _open_beir(path, split, skip_bad_lines, reject)
@@ -175,8 +175,8 @@ def _open_beir(folder: Path, split: str, skip_bad_lines: bool, reject: Rejected)
 
 
 def _open_triples(path: Path, folder: Path, skip_bad_lines: bool, reject: Rejected) -> Labelled:
-    queries = find_jsonl(folder, "queries")
-    if queries is None or not find_jsonl(folder, "corpus"):
+    queries = find_file(folder, "queries.jsonl")
+    if queries is None or not find_file(folder, "corpus.jsonl"):
         raise DataError(f"{folder} is no BEIR folder: the triples {path} need its corpus.jsonl and queries.jsonl.")
     documents, asked = (
         open_corpus(source, deduplicate=False, skip_bad_lines=skip_bad_lines) for source in (folder, queries)

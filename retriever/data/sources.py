@@ -69,14 +69,14 @@ def file_source(path: Path) -> Source:
     return Source(name, str(path), partial(READERS[kind], path), lambda: f"{kind} {_hash_file(path)}")
 
 
-def find_jsonl(folder: Path, name: str) -> Path | None:
-    """``NAME.jsonl`` or ``NAME.jsonl.gz`` in a folder, if either is there."""
-    return next((path for end in (".jsonl", ".jsonl.gz") if (path := folder / f"{name}{end}").is_file()), None)
+def find_file(folder: Path, name: str) -> Path | None:
+    """``NAME`` or ``NAME.gz`` in a folder, if either is there."""
+    return next((path for end in ("", ".gz") if (path := folder / f"{name}{end}").is_file()), None)
 
 
 def _folder_source(path: Path, split: str) -> Source:
     name = path.resolve().name
-    if corpus := find_jsonl(path, "corpus"):
+    if corpus := find_file(path, "corpus.jsonl"):
         return replace(file_source(corpus), name=name)
     if hub.is_saved(path):
         return _dataset_source(name, hub.load_saved(path, split))

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from scipy.sparse import csr_matrix
 
 from retriever.data.fields import ID, TEXT, checked_id, checked_string
+from retriever.data.sources import find_file
 from retriever.data.xmc_files import Placed, TargetList, read_filter, read_npz, read_records, read_targets, read_texts
 from retriever.data.xmc_points import XmcDataset, XmcLabels, XmcPoints, build_targets
 from retriever.errors import DataError
@@ -54,12 +55,12 @@ def load_xmc(path: str | Path, *, titles_only: bool = False) -> XmcDataset:
     if not path.is_dir():
         raise DataError(f"There is no folder or file {path}: {LAYOUTS}.")
     name = path.resolve().name
-    if any(_find(path, f"{stem}.json") for stem in ("trn", "tst", "lbl")):
+    if any(find_file(path, f"{stem}.json") for stem in ("trn", "tst", "lbl")):
         return _read_raw(name, path, titles_only)
     texts = _text_folder(path)
     if texts is not None:
         return _read_sparse(name, path, texts)
-    files = {part: found for part in PARTS if (found := _find(path, f"{part}.jsonl"))}
+    files = {part: found for part in PARTS if (found := find_file(path, f"{part}.jsonl"))}
     if files:
         if "train" not in files:
             raise _missing(path, "train.jsonl")
@@ -82,7 +83,7 @@ def load_labels(path: str | Path, *, titles_only: bool = False) -> XmcLabels:
         return _read_labels(path, titles_only)
     texts = _text_folder(path)
     places = ((path, "lbl.json"), (texts or path, "Y.txt"), (path, "labels.jsonl"), (path, "labels.txt"))
-    found = next((file for folder, name in places if (file := _find(folder, name))), None)
+    found = next((file for folder, name in places if (file := find_file(folder, name))), None)
     return _read_labels(found, titles_only) if found else load_xmc(path, titles_only=titles_only).labels
 
 
@@ -90,7 +91,7 @@ def _read_raw(name: str, folder: Path, titles_only: bool) -> XmcDataset:
     labels = _read_labels(_required(folder, "lbl.json"), titles_only)
     parts = {}
     for part, stem in PARTS.items():
-        path = _find(folder, f"{stem}.json") if part == "test" else _required(folder, f"{stem}.json")
+        path = find_file(folder, f"{stem}.json") if part == "test" else _required(folder, f"{stem}.json")
         if path is not None:
             found = TargetList(len(labels))
             ids, texts = _described(found.listen(read_records(path)), titles_only)
@@ -102,11 +103,11 @@ def _read_sparse(name: str, folder: Path, texts: Path) -> XmcDataset:
     labels = _read_labels(_required(texts, "Y.txt"), titles_only=False)
     parts = {}
     for part, stem in PARTS.items():
-        path = _find(texts, f"{stem}_X.txt") if part == "test" else _required(texts, f"{stem}_X.txt")
+        path = find_file(texts, f"{stem}_X.txt") if part == "test" else _required(texts, f"{stem}_X.txt")
         if path is None:
             continue
         found = read_texts(path)
-        rows = next((file for place in (folder, texts) if (file := _find(place, f"{stem}_X_Y.txt"))), None)
+        rows = next((file for place in (folder, texts) if (file := find_file(place, f"{stem}_X_Y.txt"))), None)
         matrix = folder / f"Y.{stem}.npz"
         if rows is None and not matrix.is_file():
             raise DataError(
@@ -123,7 +124,7 @@ def _read_jsonl(
 ) -> XmcDataset:
     records = {part: list(read_records(path)) for part, path in files.items()}
     names = {part: [_label_names(place, record) for place, record in found] for part, found in records.items()}
-    file = next((found for end in ("jsonl", "txt") if (found := _find(folder, f"labels.{end}"))), None)
+    file = next((found for end in ("jsonl", "txt") if (found := find_file(folder, f"labels.{end}"))), None)
     if file is None:
         known = sorted({label for part in names.values() for point in part for label in point})
         labels = XmcLabels(known, known)
@@ -172,7 +173,7 @@ def _points(
     """The points of a file, with the filter pairs that lie beside it."""
     if not ids:
         raise DataError(f"{path} holds no point: give it at least one line.")
-    file = None if folder is None else _find(folder, f"filter_labels_{part}.txt")
+    file = None if folder is None else find_file(folder, f"filter_labels_{part}.txt")
     return XmcPoints(ids, texts, targets, read_filter(file, *targets.shape))
 
 
@@ -217,15 +218,11 @@ def _label_names(place: str, record: Mapping[str, Any]) -> Sequence[str]:
 def _text_folder(folder: Path) -> Path | None:
     """Where the text files of the sparse layout lie."""
     names = ("Y.txt", "trn_X.txt", "tst_X.txt")
-    return next((place for place in (folder / "raw", folder) if any(_find(place, name) for name in names)), None)
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    return next((path for end in ("", ".gz") if (path := folder / f"{name}{end}").is_file()), None)
+    return next((place for place in (folder / "raw", folder) if any(find_file(place, name) for name in names)), None)
 
 
 def _required(folder: Path, name: str) -> Path:
-    found = _find(folder, name)
+    found = find_file(folder, name)
     if found is None:
         raise _missing(folder, name)
     return found

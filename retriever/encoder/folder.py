@@ -176,13 +176,12 @@ def _last(module: dict[str, str]) -> str:
 
 def _own_stack(folder: Path, device: str | None) -> SentenceTransformer:
     """A stack that starts with a module of ours; only dense layers, maps of queries and normalisations can follow."""
-    types = _types(folder)
     config = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
     first, *rest = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     modules: list[nn.Module] = [OURS[first["type"]].load(str(folder))]
     modules += [FOLLOWERS[_last(m)].load(str(folder), subfolder=m["path"]) for m in rest if _last(m) in FOLLOWERS]
-    if len(modules) != len(types):
-        raise ValueError(f"modules.json lists what cannot follow {types[0]}: {', '.join(types[1:])}")
+    if len(modules) != 1 + len(rest):
+        raise ValueError(f"modules.json lists what cannot follow {first['type']}: {', '.join(m['type'] for m in rest)}")
     return SentenceTransformer(
         modules=modules,
         prompts=config.get("prompts"),

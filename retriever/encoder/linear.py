@@ -162,14 +162,13 @@ def with_linear(encoder: Encoder, weight: Tensor, bias: Tensor | None = None, *,
     if encoder.parts:
         raise ModelError("Nothing can follow a joined encoder; give one of its parts, and join the outcome again.")
     outputs, width = weight.shape
-    given = None if bias is None else bias.float().to(encoder.device)
     layer = Dense(
         width,
         outputs,
         bias=bias is not None,
         activation_function=None,
         init_weight=weight.float().to(encoder.device),
-        init_bias=given,
+        init_bias=None if bias is None else bias.float().to(encoder.device),
     )
     modules: list[nn.Module] = [*encoder.stack, layer, *([Normalize()] if cosine else [])]
     similarity = "cosine" if cosine else encoder.similarity
