@@ -246,7 +246,8 @@ class Encoder:
 
     @path.setter
     def path(self, path: Path | None) -> None:
-        self._path, self._saved_prompts = path, self.prompts
+        self._path = None if path is None else path.absolute()  # the working folder may change while it is open
+        self._saved_prompts = self.prompts
 
     @cached_property
     def dimension(self) -> int:

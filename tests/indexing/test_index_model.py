@@ -81,6 +81,20 @@ def test_another_folder_where_the_model_was_beside_the_index_does_not_hide_it(en
     assert Index.damage(tmp_path / "there" / "index", sample=5) == []
 
 
+def test_a_model_saved_under_a_relative_path_is_found_from_another_working_folder(
+    encoder, documents, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    Encoder.load(encoder.path).save("model")
+    loaded = Encoder.load("model")
+    monkeypatch.chdir("elsewhere")
+    assert loaded.path == tmp_path / "model"
+    Index.build(loaded, documents, "index").close()
+    with Index.open("index") as index:
+        assert index.search("heron", 1, "dense")
+
+
 def test_an_index_that_moved_alone_still_finds_its_model(folder):
     with Index.open(folder) as index:
         assert index.search("heron", 3, "dense")
