@@ -130,12 +130,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 — whatever the name stands for
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retriever' has no attribute {name!r}")
-    home, _, last = f"retriever.{_HOMES[name]}".rpartition(".")
-    value = globals()[name] = getattr(import_module(home), last, None) or import_module(f"{home}.{last}")
-    return value
+if not TYPE_CHECKING:  # a type checker is to refuse names that there are not
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 — whatever the name stands for
+        if name not in _HOMES:
+            raise AttributeError(f"module 'retriever' has no attribute {name!r}")
+        home, _, last = f"retriever.{_HOMES[name]}".rpartition(".")
+        value = globals()[name] = getattr(import_module(home), last, None) or import_module(f"{home}.{last}")
+        return value
 
 
 def __dir__() -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 
 import pytest
+from mypy import api
 
 import retriever
 
@@ -22,6 +24,19 @@ def test_the_public_names_are_sorted_exist_and_are_documented():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
         _ = retriever.trian
+
+
+def test_an_unknown_name_is_refused_by_a_type_checker(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("from retriever import Encoder, Trian\n", encoding="utf-8")
+    options = [
+        "--config-file=",
+        "--follow-imports=skip",
+        f"--cache-dir={tmp_path / 'cache'}",
+    ]  # what it imports is slow
+    output, errors, _ = api.run([*options, retriever.__file__, str(program)])
+    assert not errors
+    assert re.findall(r'has no attribute "(\w+)"', output) == ["Trian"], output
 
 
 def test_importing_the_package_and_asking_for_help_loads_no_heavy_library():
