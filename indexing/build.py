@@ -143,7 +143,7 @@ def build_folder(
         manifest = Manifest(
             package=package_version(),
             generation=max(generation, generation_of(folder / build.pieces[-1].segment.name)),
-            model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
+            model=model_record(encoder.fingerprint, dict(encoder.prompts), model or encoder.path, folder),
             dimension=encoder.dimension,
             similarity=encoder.similarity,
             factory=options.factory,

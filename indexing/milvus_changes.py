@@ -104,7 +104,7 @@ def build_folder(
     manifest = Manifest(
         package=package_version(),
         generation=0,
-        model=model_record(encoder.fingerprint, encoder.prompts, model or encoder.path, folder),
+        model=model_record(encoder.fingerprint, dict(encoder.prompts), model or encoder.path, folder),
         dimension=encoder.dimension,
         similarity=encoder.similarity,
         factory=options.factory,

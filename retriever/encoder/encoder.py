@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -247,7 +248,7 @@ class Encoder:
     @path.setter
     def path(self, path: Path | None) -> None:
         self._path = None if path is None else path.absolute()  # the working folder may change while it is open
-        self._saved_prompts = self.prompts
+        self._saved_prompts = dict(self.prompts)
 
     @cached_property
     def dimension(self) -> int:
@@ -267,9 +268,9 @@ class Encoder:
         return "cosine" if name == "cosine" else "dot"
 
     @property
-    def prompts(self) -> dict[str, str]:
-        """Texts put before queries and documents, by kind."""
-        return {kind: text for kind, text in self.stack.prompts.items() if text}
+    def prompts(self) -> Mapping[str, str]:
+        """Texts put before queries and documents, by kind; to change them, assign all of them."""
+        return MappingProxyType({kind: text for kind, text in self.stack.prompts.items() if text})
 
     @prompts.setter
     def prompts(self, prompts: Mapping[str, str]) -> None:

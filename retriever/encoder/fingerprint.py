@@ -28,7 +28,7 @@ def fingerprint(encoder: Encoder) -> str:
     inputs = [part.fingerprint for part in encoder.parts] or [encoder.text_tokenizer.fingerprint]
     for text in (*settings, *inputs, str(encoder.limit), encoder.similarity):
         digest.update(text.encode())
-    digest.update(json.dumps(encoder.prompts, sort_keys=True).encode())
+    digest.update(json.dumps(dict(encoder.prompts), sort_keys=True).encode())
     for name, tensor in sorted(encoder.stack.state_dict().items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)

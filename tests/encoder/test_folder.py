@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import pickle
 import shutil
 import weakref
 
@@ -282,6 +283,15 @@ def test_an_encoder_with_other_prompts_than_its_folder_is_not_saved(tmp_path):
     encoder.prompts = {}
     encoder.save(tmp_path / "other")
     assert encoder.path == tmp_path / "other"
+
+
+def test_a_prompt_is_changed_by_assigning_all_and_never_ignored():
+    encoder = static()
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        encoder.prompts["query"] = "find: "
+    encoder.prompts = encoder.prompts | {"query": "find: "}
+    assert encoder.prompts == {"query": "find: "}
+    assert pickle.loads(pickle.dumps(encoder)).fingerprint == encoder.fingerprint
 
 
 def test_an_encoder_that_is_changed_when_it_is_opened_is_not_saved(tmp_path):
