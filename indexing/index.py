@@ -126,7 +126,7 @@ class Index(IndexReader):
         """
         check_method(method)
         shares(weight)
-        changes.configure(self.folder, fusion=FusionRecord(method=method, weight=weight))
+        changes.configure(self._open_folder(), fusion=FusionRecord(method=method, weight=weight))
 
     def add(
         self, corpus: Iterable[Document], *, dtype: str = "auto", progress: Callable[[int], None] | None = None
@@ -161,7 +161,7 @@ class Index(IndexReader):
             DataError: A text is given instead of a list, or an id is no string.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        return writer(self.folder).delete(self.folder, checked_ids(ids))
+        return writer(self._open_folder()).delete(self.folder, checked_ids(ids))
 
     def compact(self) -> None:
         """Join all that changes have left behind, without deleted documents; nothing is encoded again.
@@ -169,7 +169,7 @@ class Index(IndexReader):
         Raises:
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        writer(self.folder).compact(self.folder)
+        writer(self._open_folder()).compact(self.folder)
 
     def move(self, path: str | Path, uri: str, *, factory: str = "Flat", overwrite: bool = False) -> None:
         """Copy the index into Milvus with the vectors it holds; nothing is encoded again.
@@ -190,7 +190,8 @@ class Index(IndexReader):
     ) -> Tuning | None:
         """Let searches find a share of the ten nearest vectors; see :func:`retriever.indexing.changes.tune`."""
         refuse_text("queries", queries)
-        changes.tune(self.folder, recall, self._state()[1].encode(queries) if queries else None, factory, memory)
+        vectors = self._state()[1].encode(queries) if len(queries) else None
+        changes.tune(self._open_folder(), recall, vectors, factory, memory)
         return self.manifest.tuning
 
     def verify(self, sample: int = 0) -> None:

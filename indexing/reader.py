@@ -210,7 +210,7 @@ class IndexReader:
         return {"path": str(self.folder), **record, "bytes": sum(file.bytes for file in manifest.files.values())}
 
     def close(self) -> None:
-        """Close the files; the index cannot be searched any more."""
+        """Close the files; the index can be neither searched nor changed any more."""
         with self._looking:
             self._is_closed = True
             self._view.close()
@@ -226,6 +226,12 @@ class IndexReader:
     ) -> None:
         self.close()
 
+    def _open_folder(self) -> Path:
+        """The folder of an index that is not closed."""
+        if self._is_closed:
+            raise IndexFolderError(f"The index {self.folder} is closed: open it again.")
+        return self.folder
+
     def _known_model(self) -> IndexModel:
         """The model of the index, also while the index cannot be read."""
         try:
@@ -240,9 +246,7 @@ class IndexReader:
     def _state(self) -> tuple[State, IndexModel]:
         """What the index holds now, and the model that made its vectors."""
         with self._looking:
-            if self._is_closed:
-                raise IndexFolderError(f"The index {self.folder} is closed: open it again.")
-            now = stamp(self.folder)
+            now = stamp(self._open_folder())
             if now != self._stamp:
                 view = open_state(self.folder, self._view)
                 self._model = self._model.of(view.manifest)

@@ -277,6 +277,21 @@ def test_a_closed_index_says_so(built, mode):
             use()
 
 
+def test_a_closed_index_is_not_changed(folder):
+    index = Index.open(folder)
+    index.close()
+    before = (folder / "manifest.json").read_bytes()
+    for change in (
+        lambda: index.delete(["0"]),
+        lambda: index.set_fusion("zscore", 0.5),
+        lambda: index.tune(0.9),
+        index.compact,
+    ):
+        with pytest.raises(IndexFolderError, match=r"The index .* is closed: open it again\."):
+            change()
+    assert (folder / "manifest.json").read_bytes() == before
+
+
 def test_half_a_character_finds_nothing(folder):
     with Index.open(folder) as index:
         assert index.get("\ud800") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from retriever.data.document import Document
@@ -56,7 +57,7 @@ def test_searches_use_what_was_tuned_unless_told_otherwise(encoder, documents, t
 def test_tuning_again_changes_settings_and_no_file(encoder, documents, texts, tmp_path):
     with Index.build(encoder, documents, tmp_path / "index", factory=CODES, recall=None) as index:
         files, before = index.manifest.files, index.manifest.generation
-        tuned = index.tune(0.8, texts[:60])
+        tuned = index.tune(0.8, np.array(texts[:60]))  # an array of strings is a sequence of them, too
         assert tuned == index.manifest.tuning and tuned.own and tuned.queries == 30
         assert index.manifest.files == files and index.manifest.generation > before
         assert (index.manifest.recall, index.manifest.factory) == (0.8, CODES)
