@@ -11,7 +11,9 @@ from typing import Any
 
 
 def cores() -> int:
-    """Cores this process may use, which a container or a batch system may have limited."""
+    """Cores this process may use, which a container or a batch system may have limited; a daemon starts no others."""
+    if multiprocessing.current_process().daemon:  # such as a worker of a Pool
+        return 1
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

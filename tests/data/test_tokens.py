@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 
@@ -171,6 +172,17 @@ def test_subwords_of_several_processes(corpus, monkeypatch):
     tokenizer = SubwordTokenizer.train([document.content for document in corpus], size=100)
     monkeypatch.setattr(tokens, "CHUNK", 7)
     check(tokenise(corpus, tokenizer, processes=2), corpus, tokenizer)
+
+
+def read_once(documents):
+    tokenizer = WordTokenizer.train(document.content for document in documents)
+    return tokenise(Corpus.of(documents), tokenizer).ids.tolist()
+
+
+def test_a_worker_of_somebody_s_pool_reads_alone(corpus, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokens, "CHUNK", 7)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(read_once, (list(corpus),)) == tokenise(corpus, tokenizer).ids.tolist()
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):
