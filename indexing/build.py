@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.data.corpus import Corpus
-from retriever.data.document import Document
+from retriever.data.document import Document, strings
 from retriever.data.words import WordAnalyzer
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.files import check_beginning, replacing, sync
@@ -57,7 +57,7 @@ from retriever.indexing.manifest import (
 )
 from retriever.indexing.milvus_collections import drop_unneeded, note_replaced
 from retriever.indexing.postings import Postings
-from retriever.indexing.store import DocumentStore, no_document, strings, twice, write
+from retriever.indexing.store import DocumentStore, no_document, twice, write
 from retriever.indexing.tuning import check_target, tune_to
 from retriever.indexing.unfinished import (
     Digest,

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.data.document import LEVELS, Document, nests_within
+from retriever.data.document import LEVELS, Document, nests_within, strings
 from retriever.errors import DataError, IndexFolderError, OutputError
 from retriever.indexing.damage import is_lack
 from retriever.indexing.filters import Condition
@@ -234,18 +234,6 @@ def twice(name: str) -> DataError:
 def no_document() -> DataError:
     """The error that says that there is nothing to store."""
     return DataError("There is no document to index: give a corpus with text in it.")
-
-
-def strings(document: object) -> tuple[str, str, str]:
-    """Id, title and text, or a :class:`DataError` where they are no strings."""
-    if not isinstance(document, Document):
-        kind = type(document).__name__
-        raise DataError(f"The corpus holds a {kind} where a Document belongs: give documents, or open_corpus(PATH).")
-    for name in ("id", "title", "text"):
-        value = getattr(document, name)
-        if not isinstance(value, str):
-            raise DataError(f"The {name} of document {document.id!r} must be a string and is {type(value).__name__}.")
-    return document.id, document.title, document.text
 
 
 def _metadata(document: Document) -> str:

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from retriever.data.document import Document
+from retriever.data.document import Document, strings
 from retriever.errors import DataError, OutputError
 from retriever.files import write_atomically
 from retriever.indexing.manifest import UNFINISHED, FileRecord, SegmentRecord
-from retriever.indexing.store import strings
 
 
 class Piece(BaseModel):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from retriever.data.document import Document
+from retriever.data.document import Document, strings
 from retriever.data.fields import Fields
 from retriever.data.readers import Reject
 from retriever.data.sources import find_source
@@ -81,8 +81,14 @@ class Corpus:
 
     @classmethod
     def of(cls, documents: Iterable[Document], *, name: str = "corpus", deduplicate: bool = False) -> Corpus:
-        """A corpus of documents in memory, all kept unless asked otherwise."""
+        """A corpus of documents in memory, all kept unless asked otherwise.
+
+        Raises:
+            DataError: One of them is no document, or its id, title or text no string.
+        """
         kept = list(documents)
+        for document in kept:
+            strings(document)
 
         def read(_: Reject) -> Iterator[tuple[str, Document]]:
             return ((f"{name}:{number}", document) for number, document in enumerate(kept, 1))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from retriever.errors import DataError
+
 LEVELS = 100  # objects and lists inside each other in metadata: Python, SQLite and Milvus all read so many
 
 
@@ -22,6 +24,18 @@ class Document:
     def content(self) -> str:
         """Title and text as one string, joined by a blank as BEIR does."""
         return f"{self.title} {self.text}" if self.title else self.text
+
+
+def strings(document: object) -> tuple[str, str, str]:
+    """Id, title and text, or a :class:`DataError` where they are no strings."""
+    if not isinstance(document, Document):
+        kind = type(document).__name__
+        raise DataError(f"The corpus holds a {kind} where a Document belongs: give documents, or open_corpus(PATH).")
+    for name in ("id", "title", "text"):
+        value = getattr(document, name)
+        if not isinstance(value, str):
+            raise DataError(f"The {name} of document {document.id!r} must be a string and is {type(value).__name__}.")
+    return document.id, document.title, document.text
 
 
 def nests_within(levels: int, value: object) -> bool:

@@ -58,6 +58,19 @@ def test_in_memory_corpora_keep_copies_unless_asked():
     assert ids(corpus) == ids(corpus) == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("a text", r"The corpus holds a str where a Document belongs: give documents, or open_corpus\(PATH\)"),
+        (Document(7, text="a text"), "The id of document 7 must be a string and is int"),
+        (Document("7", text=None), "The text of document '7' must be a string and is NoneType"),
+    ],
+)
+def test_a_corpus_in_memory_holds_documents_of_strings(given, sentence):
+    with pytest.raises(DataError, match=sentence):
+        Corpus.of([Document("1", text="good"), given])
+
+
 def test_the_report_comes_with_the_end_of_a_pass():
     corpus = Corpus.of([Document("1", text="x"), Document("2", text="y")])
     passing = iter(corpus)
