@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import TypeAlias
 
 import numpy as np
@@ -73,7 +74,8 @@ def score_run(run: Mapping[str, Mapping[str, float]], qrels: Qrels) -> Scores:
         One score a judged query and metric of `METRICS`.
 
     Raises:
-        DataError: Nothing is judged, the run holds none of the judged queries, or a score is not finite.
+        DataError: Nothing is judged, an id is no string or a grade no whole number, the run holds none of the judged
+            queries, or a score is not finite.
     """
     queries = tuple(sorted(query for query, judged in qrels.items() if judged))
     if not queries:
@@ -85,7 +87,8 @@ def score_run(run: Mapping[str, Mapping[str, float]], qrels: Qrels) -> Scores:
             "check that run and qrels belong to the same data set and split."
         )
     evaluator = pytrec_eval.RelevanceEvaluator(
-        {query: dict(qrels[query]) for query in queries}, {"ndcg_cut.10", "recall.10,100", "recip_rank", "map"}
+        {query: _integers(query, qrels[query]) for query in queries},
+        {"ndcg_cut.10", "recall.10,100", "recip_rank", "map"},
     )
     found = evaluator.evaluate(judged_run)
     values = {
@@ -97,6 +100,17 @@ def score_run(run: Mapping[str, Mapping[str, float]], qrels: Qrels) -> Scores:
     values["mrr@100"][values["mrr@100"] < 1 / 100] = 0.0
     values["r_cap@100"] *= np.maximum(relevant, 100) / 100
     return Scores(queries, values)
+
+
+def _integers(query: str, judged: Mapping[str, int]) -> dict[str, int]:
+    """The grades as Python integers, which pytrec_eval takes alone, under ids that are strings."""
+    for id_ in (query, *judged):
+        if not isinstance(id_, str):
+            raise DataError(f"The id {id_!r} of a judgment is a {type(id_).__name__}: give ids as strings.")
+    try:
+        return {document: index(grade) for document, grade in judged.items()}
+    except TypeError as error:
+        raise DataError(f"A grade of query {query!r} is no whole number: give grades such as 0 and 1.") from error
 
 
 def _floats(query: str, hits: Mapping[str, float]) -> dict[str, float]:

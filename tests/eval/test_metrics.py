@@ -130,6 +130,25 @@ def test_numpy_scores_are_taken_and_nothing_is_changed():
     assert run == {"q": {"a": np.float32(1), "b": 2}} and qrels == {"q": {"b": 1}}
 
 
+def test_numpy_grades_are_taken():
+    run = {"q": {"a": 2.0, "b": 1.0}}
+    numpy = score_run(run, {"q": {"b": np.int64(2), "c": np.int32(0)}})
+    assert numpy.means == score_run(run, {"q": {"b": 2, "c": 0}}).means
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        ({"q": {"d": 1.0}}, "A grade of query 'q' is no whole number: give grades such as 0 and 1"),
+        ({"q": {7: 1}}, "The id 7 of a judgment is a int: give ids as strings"),
+        ({7: {"d": 1}}, "The id 7 of a judgment is a int: give ids as strings"),
+    ],
+)
+def test_judgments_are_whole_numbers_under_strings(qrels, message):
+    with pytest.raises(DataError, match=message):
+        score_run({"q": {"d": 1.0}, 7: {"d": 1.0}}, qrels)
+
+
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_not_finite_is_refused(score):
     with pytest.raises(DataError, match=r"'d' has the score .* for query 'q'"):
