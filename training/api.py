@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from retriever.data.corpus import Corpus, open_corpus
 from retriever.data.labelled import Labelled, open_labelled
@@ -101,6 +102,8 @@ def train(
     corpus = _texts(given)
     encoder = build_encoder(chosen, corpus, device, reporter)
     with ExitStack() as run:
+        devices = [encoder.device] if encoder.device.type == "cuda" else []
+        run.enter_context(torch.random.fork_rng(devices))  # steps seed torch, whose random numbers are the caller's
 
         def claim() -> None:
             run.enter_context(claimed(folder, chosen, resume, overwrite))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from retriever.data.beir import BeirDataset
 from retriever.data.corpus import Corpus
@@ -39,6 +40,13 @@ def test_the_folder_holds_the_model_the_recipe_the_log_and_the_curve(model):
     assert load_recipe(folder / "recipe.yaml").schedule.steps == 14
     texts = ["t1w1 t1w2", "t3w9"]
     np.testing.assert_allclose(Encoder.load(folder).encode(texts), encoder.encode(texts), atol=1e-6)
+
+
+def test_the_random_numbers_of_the_caller_stay_theirs(tmp_path):
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    tiny.run("static", tmp_path / "m", overrides={"steps": 2})
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_it_says_what_it_is_about_to_do(model):
