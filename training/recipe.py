@@ -15,7 +15,7 @@ from retriever.encoder.template import check_template
 from retriever.encoder.transformer import PoolingName
 from retriever.training.label_settings import LabelSpace
 from retriever.training.objectives import Link
-from retriever.training.section import Count, Part, Positive, Section, Share
+from retriever.training.section import Count, Part, Place, Positive, Section, Share
 from retriever.training.selection_settings import OF_LABELS, Selection
 from retriever.training.view_settings import Views
 from retriever.training.whitening import Solver
@@ -70,7 +70,7 @@ class PretrainedTransformer(EncoderSection):
     """A Hugging Face transformer or a sentence-transformers model, from a folder or the hub."""
 
     family: Literal["pretrained"]
-    model: str = Field(description="a folder or a hub name")
+    model: Place = Field(description="a folder or a hub name")
     max_length: Annotated[int, Field(ge=8)] | None = Field(
         None, description="tokens read of a text, ever after; the model's own limit if null"
     )
@@ -179,7 +179,7 @@ class Head(Section):
 class Ranking(Section):
     """What teachers add to the loss: the order of the other texts of the batch (RankCSE)."""
 
-    teachers: Annotated[tuple[str, ...], Field(min_length=1, description="model folders or hub names, kept frozen")]
+    teachers: Annotated[tuple[Place, ...], Field(min_length=1, description="model folders or hub names, kept frozen")]
     weights: tuple[Positive, ...] = Field((), description="of each teacher's cosines in their mean; all alike if empty")
     pooling: PoolingName | None = Field(None, description="of the teachers; null keeps their own modules")
     loss: Literal["listnet", "listmle"] = "listnet"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retriever.training.section import Count, Section, Share
+from retriever.training.section import Count, Place, Section, Share
 
 Measure = Literal[
     "recall@10", "recall@100", "mrr@10", "ndcg@10", "p@1", "p@3", "p@5", "ndcg@5", "align_uniform", "spearman"
@@ -23,7 +23,7 @@ class Selection(Section):
     metric: Measure = Field(
         "mrr@10", description="of queries, or align_uniform: minus alignment and uniformity of held-out texts"
     )
-    sts: str | None = Field(
+    sts: Place | None = Field(
         None, description="an STS folder: spearman on its STS-B dev is the metric instead, and nothing is held out"
     )
     keep: Literal["best", "last"] = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -63,6 +65,13 @@ def test_overrides_name_a_key_by_path_or_last_part(override, path, value):
 
 def test_overrides_may_be_a_mapping():
     assert load_recipe("contriever-cpu", {"optimizer.lr": 0.5}).optimizer.lr == 0.5
+
+
+def test_places_may_be_paths():
+    places = {"encoder.model": Path("start"), "ranking.teachers": [Path("a/b"), "owner/name"], "sts": Path("sts")}
+    recipe = load_recipe("rankcse", places)
+    assert recipe == load_recipe("rankcse", ["encoder.model=start", "ranking.teachers=[a/b, owner/name]", "sts=sts"])
+    assert recipe.encoder.model == "start"
 
 
 @pytest.mark.parametrize(
