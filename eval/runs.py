@@ -54,7 +54,7 @@ def read_run(path: str | Path) -> Run:
     Raises:
         DataError: The file is missing, empty, not UTF-8 text, or a line is mangled or repeats a document.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     run: Run = {}
     try:
         with path.open(encoding="utf-8", newline="\n") as lines:

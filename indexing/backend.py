@@ -128,4 +128,4 @@ def is_milvus(backend: str, uri: str | None) -> bool:
 
 def address(uri: str) -> str:
     """An address of Milvus that means the same in every folder."""
-    return uri if "://" in uri else str(Path(uri).resolve())
+    return uri if "://" in uri else str(Path(uri).expanduser().resolve())

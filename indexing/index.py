@@ -103,7 +103,7 @@ class Index(IndexReader):
         build(
             encoder,
             corpus,
-            Path(path),
+            Path(path).expanduser(),
             options,
             model=model,
             vectors=vectors,
@@ -183,7 +183,9 @@ class Index(IndexReader):
         """
         from retriever.indexing import milvus_changes
 
-        milvus_changes.move(self._current(), Path(path), address(uri), factory=factory, overwrite=overwrite)
+        milvus_changes.move(
+            self._current(), Path(path).expanduser(), address(uri), factory=factory, overwrite=overwrite
+        )
 
     def tune(
         self, recall: float, queries: Sequence[str] = (), factory: str | None = None, memory: int | None = None
@@ -208,7 +210,8 @@ class Index(IndexReader):
     @staticmethod
     def damage(path: str | Path, model: str | Path | Encoder | None = None, sample: int = 0) -> list[Fault]:
         """What :meth:`verify` finds, also of an index that does not open any more; arguments as in :meth:`repair`."""
-        return damage(Path(path), opener(Path(path), model)() if sample else None, sample)
+        folder = Path(path).expanduser()
+        return damage(folder, opener(folder, model)() if sample else None, sample)
 
     @staticmethod
     def repair(path: str | Path, model: str | Path | Encoder | None = None, sample: int = 0) -> Repaired:
@@ -228,4 +231,5 @@ class Index(IndexReader):
             ModelError: There is no such model, and it is needed.
             OutputError: Another process is writing the index, or the folder cannot be written.
         """
-        return repair(Path(path), opener(Path(path), model), sample)
+        folder = Path(path).expanduser()
+        return repair(folder, opener(folder, model), sample)

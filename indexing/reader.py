@@ -82,8 +82,9 @@ class IndexReader:
             IndexFolderError: There is no index, it is damaged, or another model built it.
             ModelError: There is no such model.
         """
-        read_manifest(Path(path))
-        folder = Path(path).absolute()  # the working folder may change while it is open
+        place = Path(path).expanduser()
+        read_manifest(place)
+        folder = place.absolute()  # the working folder may change while it is open
         return cls(folder, load(model) if isinstance(model, (str, Path)) else model)
 
     @property

@@ -44,7 +44,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
     Raises:
         OutputError: The place cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

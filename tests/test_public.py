@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 from mypy import api
 
 import retriever
+from retriever.eval.runs import read_run, write_run
 
 
 def test_the_public_names_are_sorted_exist_and_are_documented():
@@ -37,6 +39,19 @@ def test_an_unknown_name_is_refused_by_a_type_checker(tmp_path):
     output, errors, _ = api.run([*options, retriever.__file__, str(program)])
     assert not errors
     assert re.findall(r'has no attribute "(\w+)"', output) == ["Trian"], output
+
+
+def test_what_is_written_to_the_home_folder_is_read_from_there(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny.run("static", "~/trained", overrides={"steps": 1}).save("~/model")
+    retriever.Index.build(retriever.Encoder.load("~/model"), tiny.corpus(), "~/index").close()
+    with retriever.Index.open("~/index", "~/trained") as index:
+        assert index.model_path == str(tmp_path / "model")
+    assert retriever.Index.damage("~/index") == retriever.Index.repair("~/index").lost == []
+    assert read_run(write_run("~/bm25.run", {"q": {"d": 1.0}})) == read_run("~/bm25.run")
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_importing_the_package_and_asking_for_help_loads_no_heavy_library():

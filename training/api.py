@@ -92,7 +92,7 @@ def train(
     reporter = (reporter or Reporter()) if parallel.rank() == 0 else Reporter()
     refuse_settings(recipe, settings)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    folder = Path(output)
+    folder = Path(output).expanduser()
     if chosen.selection.sts is not None:
         load_dev(chosen.selection.sts)  # a mistake in it must not cost the tokenisation, or the folder
     with parallel.main_first():

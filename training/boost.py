@@ -119,7 +119,7 @@ def boost(
         OutputError: The output folder is taken or cannot be written.
         KeyboardInterrupt: Ctrl-C; nothing was written.
     """
-    folder, reporter = Path(output), reporter or Reporter()
+    folder, reporter = Path(output).expanduser(), reporter or Reporter()
     if weight is not None and not 0 <= weight <= 1:
         raise ModelError(f"The weight is {weight:g}; give the pretrained encoder's share of the cosine, from 0 to 1.")
     check_free(folder, overwrite)
@@ -242,7 +242,7 @@ def _train(
 def _recipe_of(static: Encoder | str | Path | None) -> Path | None:
     """The recipe that lies beside a static encoder which was trained here."""
     folder = static.path if isinstance(static, Encoder) else static
-    path = None if folder is None else Path(folder) / RECIPE
+    path = None if folder is None else Path(folder).expanduser() / RECIPE
     return path if path is not None and path.is_file() else None
 
 

@@ -34,7 +34,7 @@ def source(name_or_path: str | Path) -> Path:
     Raises:
         RecipeError: There is neither.
     """
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path

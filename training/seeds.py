@@ -154,7 +154,7 @@ def train_seeds(
         RetrieverError: As for a single run.
     """
     check_beginning(resume, overwrite)
-    folder, reporter = Path(output), reporter or Reporter()
+    folder, reporter = Path(output).expanduser(), reporter or Reporter()
     runs = {recipe.seed + number: folder / f"seed-{recipe.seed + number}" for number in range(count)}
     _check(folder, list(runs.values()), resume or overwrite)
     outcomes = {}
@@ -183,7 +183,7 @@ def read_runs(folder: str | Path) -> SeedRuns:
     Raises:
         DataError: There are none, or one of them is not finished.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     found = {path.name.removeprefix("seed-"): path for path in folder.glob("seed-*")}
     runs = sorted((int(seed), path) for seed, path in found.items() if seed.isdecimal())
     if not runs:

@@ -374,8 +374,9 @@ class Encoder:
             OutputError: The folder exists already (and ``overwrite`` is off), holds something else than a model, or
                 cannot be written.
         """
-        save_stack(self.stack, Path(path), overwrite, self.own_tokens)
-        self.path = Path(path)
+        folder = Path(path).expanduser()
+        save_stack(self.stack, folder, overwrite, self.own_tokens)
+        self.path = folder
 
     def plain(self) -> Encoder:
         """A static word encoder as sentence-transformers' own ``StaticEmbedding``.

@@ -74,7 +74,7 @@ def export_vectors(
         OutputError: The folder holds something already, or cannot be written; or other shards are made of something
             else than this one, or damaged; or another process has the shard.
     """
-    shard, folder = shard or Shard(), Path(folder)
+    shard, folder = shard or Shard(), Path(folder).expanduser()
     record = VectorsRecord(
         model=None if encoder.path is None else str(encoder.path),
         fingerprint=encoder.fingerprint,
@@ -107,7 +107,8 @@ def open_vectors(folder: str | Path, encoder: Encoder, corpus: Corpus) -> NDArra
     Raises:
         DataError: They are not there or not complete, or of another model, of other data, or of queries.
     """
-    folder, path = Path(folder), Path(folder) / VECTORS
+    folder = Path(folder).expanduser()
+    path = folder / VECTORS
     if not (folder / RECORD).exists():
         if missing := told_missing(folder):
             raise DataError(f"The vectors {folder} are not complete: encode what is missing, {missing}.")
