@@ -199,7 +199,7 @@ class Client:
         return self._call("GET", "/info", "limits")
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; nothing can be asked any more."""
         self._http.close()
 
     def __enter__(self) -> Client:
@@ -247,6 +247,8 @@ class Client:
     def _call(self, method: str, path: str, field: str, body: bytes | None = None) -> dict[str, Any]:
         """The answer to a request, which must hold a field."""
         headers = {} if body is None else {"Content-Type": "application/json"}
+        if self._http.is_closed:
+            raise ServerError(f"The client of {self.url} is closed: make another one.")
         try:
             response = self._http.request(method, path, content=body, headers=headers)
         except self._late as error:

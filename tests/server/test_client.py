@@ -340,6 +340,14 @@ def test_an_answer_that_cannot_be_read_is_told():
         client.search("a")
 
 
+def test_a_closed_client_is_told():
+    client = Client("http://127.0.0.1:9")
+    client.close()
+    client.close()
+    with pytest.raises(ServerError, match=r"The client of http://127\.0\.0\.1:9 is closed: make another one\."):
+        client.search("amber")
+
+
 def test_a_missing_library_is_told(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "httpx2", None)
     with pytest.raises(ServerError, match=r"dense-retriever\[serve\]"):
