@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from retriever.data.ragged import Ragged
 from retriever.data.tokenizers import SubwordTokenizer, TextTokenizer, WordTokenizer
 from retriever.encoder.fingerprint import fingerprint
-from retriever.encoder.folder import limit_length, load_stack, load_transformer, save_stack
+from retriever.encoder.folder import limit_length, load_stack, load_transformer, refuse_cut, save_stack
 from retriever.encoder.joined import JoinedEmbedding, PartTokenizers, encode_parts
 from retriever.encoder.loop import Report, check_input, embed, encode
 from retriever.encoder.normalised import normalise_input
@@ -49,12 +49,13 @@ class Encoder:
         own_tokens: Tokens of labels, if it has any; see :mod:`retriever.encoder.own_tokens`.
 
     Raises:
-        ModelError: The first module is of a family this project does not know.
+        ModelError: The first module is of a family this project does not know, or the vectors are to be cut.
     """
 
     def __init__(
         self, stack: SentenceTransformer, path: Path | None = None, own_tokens: OwnTokens | None = None
     ) -> None:
+        refuse_cut(stack)
         self.stack = stack.eval()
         # without a cycle, the weights go with the last reference and wait for no garbage collector
         stack.model_card_data.model = cast("SentenceTransformer", weakref.proxy(stack))

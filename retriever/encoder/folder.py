@@ -75,6 +75,19 @@ def load_transformer(path_or_name: str | Path, max_length: int | None) -> Transf
     return transformer.float()
 
 
+def refuse_cut(stack: SentenceTransformer) -> None:
+    """See that all numbers of a vector count, as they do for the layers, indexes and losses behind it.
+
+    Raises:
+        ModelError: Some are to be cut off.
+    """
+    if stack.truncate_dim is not None:
+        raise ModelError(
+            f"The model is to cut its vectors to {stack.truncate_dim} numbers; open and save it in "
+            "sentence-transformers with truncate_dim None."
+        )
+
+
 def limit_length(module: nn.Module, max_length: int) -> None:
     """Let a transformer read so many tokens of a text, special ones included; saved with it.
 
@@ -186,5 +199,6 @@ def _own_stack(folder: Path, device: str | None) -> SentenceTransformer:
         modules=modules,
         prompts=config.get("prompts"),
         similarity_fn_name=config.get("similarity_fn_name"),
+        truncate_dim=config.get("truncate_dim"),
         device=device,
     )

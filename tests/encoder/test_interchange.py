@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers import BertModel
 
 from retriever.encoder import Encoder, TermEmbedding
+from retriever.errors import ModelError
 
 FAMILIES = {
     "log tf": static,
@@ -138,6 +139,21 @@ def test_loading_leaves_the_random_numbers_alone(tmp_path):
     torch.manual_seed(5)
     Encoder.load(tmp_path)
     assert torch.rand(1) == expected
+
+
+@pytest.mark.parametrize("build", [small, static])
+def test_a_model_that_cuts_its_vectors_is_refused(build, tmp_path):
+    build().save(tmp_path / "whole")
+    cut = SentenceTransformer(str(tmp_path / "whole"), truncate_dim=8, trust_remote_code=True)
+    cut.save(str(tmp_path / "cut"))
+    for opened in (lambda: Encoder(cut), lambda: Encoder.load(tmp_path / "cut")):
+        with pytest.raises(
+            ModelError, match=r"The model is to cut its vectors to 8 numbers; open .* truncate_dim None"
+        ):
+            opened()
+    cut.truncate_dim = None
+    cut.save(str(tmp_path / "mended"))
+    assert Encoder.load(tmp_path / "mended").fingerprint == Encoder.load(tmp_path / "whole").fingerprint
 
 
 def test_half_precision_weights_are_held_and_saved_in_fp32(tmp_path):
