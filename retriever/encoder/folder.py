@@ -99,7 +99,7 @@ def limit_length(module: nn.Module, max_length: int) -> None:
     positions = int(getattr(module.config, "max_position_embeddings", -1))
     if 0 < positions < max_length:
         raise ModelError(f"max_length is {max_length}, but the model has only {positions} positions; lower it.")
-    module.max_seq_length = max_length
+    module.max_seq_length = int(max_length)  # numpy's integers are no JSON
 
 
 def locate(path_or_name: str | Path) -> Path | None:

@@ -303,6 +303,12 @@ def test_an_encoder_that_is_changed_when_it_is_opened_is_not_saved(tmp_path):
         assert (opened.path is None) == (options not in ({}, {"max_length": 32}))
 
 
+def test_a_length_that_numpy_has_found_can_be_saved(tmp_path):
+    small(max_length=32).save(tmp_path / "model")
+    Encoder.load(tmp_path / "model", max_length=np.int64(12)).save(tmp_path / "short")
+    assert Encoder.load(tmp_path / "short").limit == Encoder.load(tmp_path / "model", max_length=12).limit
+
+
 def test_an_index_of_a_changed_encoder_opens_by_its_own_record_once_that_is_saved(tmp_path):
     encoder = static()
     encoder.save(tmp_path / "model")
