@@ -43,15 +43,26 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401 — click's own signature
         """Run a command; see the module's header."""
         try:
-            return super().invoke(ctx)
+            answer = super().invoke(ctx)
+            sys.stdout.flush()  # what its reader does not take is told here, not by Python at its end
+            return answer
         except BrokenPipeError:  # the reader, such as head, has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _leave_output()
             sys.exit(1)
         except (RetrieverError, OSError, MemoryError, KeyboardInterrupt) as error:
             if ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt):
                 raise
             _explain(ctx, error)
+            _leave_output()
             sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
+
+
+def _leave_output() -> None:
+    """Send nowhere what stdout cannot take, of which Python would tell once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(context: typer.Context, error: BaseException) -> None:

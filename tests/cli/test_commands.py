@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,10 +180,19 @@ def test_data_stats(folder):
     assert "documents" in call("data", "stats", folder / "notes.jsonl")[0]
 
 
-def test_a_reader_that_has_had_enough_is_no_error():
-    command = f"{sys.executable} -m retriever recipes show contriever-cpu | true"
-    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert found.stderr == ""
+@pytest.mark.parametrize("command", ["recipes show contriever-cpu", "env --json"])
+def test_a_reader_that_has_had_enough_is_no_error(command):
+    piped = f"{sys.executable} -m retriever {command} | true; echo ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("1\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("command", ["recipes show contriever-cpu", "env --json"])
+def test_a_full_disk_below_stdout_is_told_once(command):
+    full = f"{sys.executable} -m retriever {command} > /dev/full"
+    found = subprocess.run(["bash", "-c", full], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (2, "Error: the system refused: No space left on device.\n")
 
 
 @pytest.mark.parametrize(("closed", "shown"), [(">&-", ""), (">&- <&-", ""), ("<&- 2>&-", "{")])
