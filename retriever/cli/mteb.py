@@ -24,7 +24,7 @@ def mteb(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Evaluate on tasks of MTEB, with mteb's own data and scores; needs the extra [mteb].
+    """Evaluate on tasks of MTEB, with mteb's own data and scores; needs the extra `mteb`.
 
     retriever eval mteb model STS12 STSBenchmark --json
     """

@@ -62,6 +62,10 @@ def test_mistakes_are_one_sentence(model, tmp_path):
     assert call(model, code=2)[0] == ""
 
 
+def test_the_help_names_the_extra():
+    assert "needs the extra `mteb`." in CliRunner().invoke(app, ["eval", "--help"], env={"COLUMNS": "200"}).stdout
+
+
 def test_without_mteb_the_extra_is_named(tmp_path, monkeypatch):
     encoders.static().save(tmp_path / "model")
     monkeypatch.setitem(sys.modules, "mteb", None)
