@@ -171,5 +171,5 @@ def _mteb(module: str) -> Any:  # noqa: ANN401 — a module that may be missing
         return import_module(module)
     except ImportError as error:
         raise RetrieverError(
-            "MTEB's tasks need mteb (Python 3.11 or newer), which is not installed: pip install dense-retriever[mteb]"
+            "MTEB's tasks need mteb, which is missing (Python 3.11 or newer): pip install 'dense-retriever[mteb]'."
         ) from error

@@ -69,7 +69,7 @@ def house_style() -> Iterator[None]:
         import matplotlib
     except ImportError as error:
         raise RetrieverError(
-            "Drawing needs matplotlib, which is not installed: pip install dense-retriever[report]"
+            "Drawing needs matplotlib, which is not installed: pip install 'dense-retriever[report]'."
         ) from error
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # The reader's browser has fonts that matplotlib lacks, and text stays text in SVG.

@@ -70,4 +70,4 @@ def test_without_mteb_the_extra_is_named(tmp_path, monkeypatch):
     encoders.static().save(tmp_path / "model")
     monkeypatch.setitem(sys.modules, "mteb", None)
     out, err = call(tmp_path / "model", "STS12", code=2)
-    assert out == "" and "Error: MTEB's tasks need mteb" in err and "pip install dense-retriever[mteb]" in err
+    assert out == "" and "Error: MTEB's tasks need mteb" in err and "pip install 'dense-retriever[mteb]'" in err

@@ -107,7 +107,7 @@ def test_labels_that_matplotlib_has_no_glyph_for_are_drawn():
 
 def test_a_missing_matplotlib_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RetrieverError, match=r"pip install dense-retriever\[report\]"):
+    with pytest.raises(RetrieverError, match=r"pip install 'dense-retriever\[report\]'\."):
         bars_svg(METRICS)
 
 
