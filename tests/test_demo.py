@@ -67,7 +67,7 @@ def test_a_demo_replaces_what_one_before_it_left(tmp_path):
 
 def test_a_missing_matplotlib_shows_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RetrieverError, match=r"pip install dense-retriever\[report\]"):
+    with pytest.raises(RetrieverError, match=r"pip install 'dense-retriever\[report\]'"):
         run_demo(tmp_path / "demo", corpus=corpus(), count=30, overrides=FAST)
     assert not (tmp_path / "demo").exists()
 

@@ -118,7 +118,7 @@ def test_mistakes_are_sentences(mteb, data, monkeypatch):
         with pytest.raises(DataError, match=r"The data of STS12 cannot be loaded \(Couldn't reach it\): put a copy of"):
             evaluate_mteb(encoder, ["STS12"], data=folder)
     monkeypatch.setitem(sys.modules, "mteb", None)
-    with pytest.raises(RetrieverError, match=r"pip install dense-retriever\[mteb\]"):
+    with pytest.raises(RetrieverError, match=r"pip install 'dense-retriever\[mteb\]'"):
         evaluate_mteb(encoder, ["STS12"])
 
 
