@@ -134,7 +134,7 @@ def build_folder(
         check_target(options.recall)
     if options.segment < 1:
         raise DataError(f"A segment of {options.segment} documents holds none: give a size of at least 1.")
-    settings = json.dumps([encoder.fingerprint, asdict(options)])
+    settings = json.dumps([encoder.fingerprint, asdict(options)], default=np.generic.item)
     begins = partial(goes_on, folder, settings, resume=resume, overwrite=overwrite)
     with writing(folder, begins, overwrite) as generation:
         build = read_unfinished(folder) or Unfinished(settings=settings)

@@ -145,7 +145,8 @@ def _train(
     claim()
     if trainer.batch < chosen.batch.size:
         reporter.note(
-            f"Only {trainer.count} examples to train on: a batch has {trainer.batch} pairs, not {chosen.batch.size}."
+            f"Only {trainer.count:,} examples to train on: a batch has {trainer.batch:,} pairs, not "
+            f"{chosen.batch.size:,}."
         )
     if resume and not trainer.resume():
         reporter.note(f"{folder} has no checkpoint yet: the run starts from the beginning.")

@@ -123,7 +123,7 @@ def show_tuning(found: Tuning, index: Path, kinds: list[str]) -> None:
     else:
         console.print(
             f"No settings reach {found.target:g} on the queries that choose. Searches of {index} now find "
-            f"{chosen.recall:.3f}, the most there is: choose another --factory or more --memory."
+            f"{chosen.recall:.3f}, the most there is: choose another --factory, or more --memory where it is limited."
         )
 
 

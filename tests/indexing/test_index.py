@@ -164,6 +164,18 @@ def test_progress_counts_every_document(encoder, documents, tmp_path):
     assert sum(counts) == 120
 
 
+def test_the_numbers_of_numpy_are_taken(encoder, documents, tmp_path):
+    options = {"recall": 0.5, "memory": 10**9, "k1": 1.25, "b": 0.5, "segment": 100}
+    wrapped = {name: np.array(value)[()] for name, value in options.items()}
+    indexes = [
+        Index.build(encoder, documents, tmp_path / "plain", **options),
+        Index.build(encoder, documents, tmp_path / "numpy", **wrapped),
+    ]
+    plain, numpy = (index.search(QUERY, 10) for index in indexes)
+    assert plain == numpy
+    assert indexes[1].info()["bm25"] == {"k1": 1.25, "b": 0.5, "stemmer": "porter"}
+
+
 def test_info_and_verify(index, encoder):
     info = json.loads(json.dumps(index.info()))
     assert info["documents"] == 120
