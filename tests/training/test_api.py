@@ -71,7 +71,7 @@ def test_accumulation_says_that_it_adds_no_negatives(tmp_path):
 def test_a_batch_larger_than_the_corpus_is_cut_and_said(tmp_path):
     notes = Notes()
     tiny.run("static", tmp_path / "m", reporter=notes, overrides={"size": 1024, "steps": 2})
-    assert any("a batch has 138 pairs, not 1024" in sentence for sentence in notes.said)
+    assert any("a batch has 138 pairs, not 1,024" in sentence for sentence in notes.said)
 
 
 def test_a_taken_folder_is_refused_unless_overwritten(model, tmp_path):
