@@ -181,6 +181,13 @@ def selects(index: faiss.Index) -> bool:
     return isinstance(unwrapped(index), (faiss.IndexIVF, faiss.IndexHNSW))
 
 
+def heeded(index: faiss.Index) -> set[str]:
+    """Which of the :class:`SearchSettings` mean something to a kind, by name; ``rerank`` is for what lies beside it."""
+    inner = unwrapped(index)
+    kinds = {"nprobe": faiss.IndexIVF, "ef": faiss.IndexHNSW}
+    return {name for name, kind in kinds.items() if isinstance(inner, kind)}
+
+
 def selector(alive: NDArray[np.bool_]) -> faiss.IDSelector:
     """What FAISS skips rows by."""
     bitmap: Any = faiss.IDSelectorBitmap

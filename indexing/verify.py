@@ -94,10 +94,10 @@ def refuse(folder: Path, faults: Sequence[Fault]) -> None:
         IndexFolderError: There are any.
     """
     if faults:
-        raise IndexFolderError(
-            f"The index {folder} is damaged: {'; '.join(map(str, faults))}. Mend it with "
-            f"`retriever index verify {folder} --repair`."
-        )
+        lost = {fault.segment for fault in faults if fault.part == "documents"}
+        can_mend = any(fault.segment not in lost for fault in faults)
+        mend = f"Mend it with `retriever index verify {folder} --repair`." if can_mend else "Build it again."
+        raise IndexFolderError(f"The index {folder} is damaged: {'; '.join(map(str, faults))}. {mend}")
 
 
 def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None, sample: int = 0) -> list[Fault]:

@@ -78,7 +78,8 @@ def beir(
             results.write_runs(run_files)
         if not json:
             shown = {mode: {name: of_mode[name] for name in SHOWN} for mode, of_mode in results.metrics.items()}
-            title = f"{results.dataset} ({results.split}, {results.queries:,} queries)"
+            asked = options.counted(results.queries, "query", "queries")
+            title = f"{results.dataset} ({results.split}, {asked})"
             Console().print(metrics_table(shown, results.intervals, title=title))
         found.append(results)
     means = macro_means(found)

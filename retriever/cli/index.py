@@ -123,6 +123,7 @@ def add(
     skip_bad_lines: options.SkipBadLines = False,
     split: options.Split = "train",
     streaming: options.Streaming = False,
+    device: options.Device = None,
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
     json: options.Json = False,
@@ -136,12 +137,13 @@ def add(
     retriever index add index more.jsonl
     """
     from retriever.indexing.index import Index
+    from retriever.indexing.model import opener
 
     options.use_threads(threads)
     reporter = RichReporter(quiet or json)
     fields = text_field, title_field, id_field
     corpus = options.read_corpus(data, *fields, skip_bad_lines, split, streaming, deduplicate=False)
-    with Index.open(index, model) as opened:
+    with Index.open(index, model if device is None else opener(index, model, device)()) as opened:
         documents = corpus if context.info_name == "update" else _without_collisions(corpus, opened, data)
         with reporter.stage("index") as advance:
             added, replaced = opened.add(documents, dtype=dtype, progress=advance)

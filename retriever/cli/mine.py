@@ -107,7 +107,8 @@ def mine(
         ) from stop
     options.note_counts(labelled.documents, encoder, reporter)
     if bare := report.queries - report.with_negatives:
-        reporter.note(f"{bare:,} queries got no negative: nothing in the ranks asked for scores low enough.")
+        asked = options.counted(bare, "query", "queries")
+        reporter.note(f"{asked} got no negative: nothing in the ranks asked for scores low enough.")
     if json:
         print_json(report.to_json())
         return
@@ -149,7 +150,8 @@ def _note_counts(labelled: Labelled, reporter: RichReporter) -> None:
         "bad lines": labelled.report.bad_lines,
     }
     parts = [f"{name}: {count:,}" for name, count in counts.items() if count]
-    reporter.note(f"{labelled.name}: {len(labelled):,} queries" + (f" ({'; '.join(parts)})." if parts else "."))
+    asked = options.counted(len(labelled), "query", "queries")
+    reporter.note(f"{labelled.name}: {asked}" + (f" ({'; '.join(parts)})." if parts else "."))
 
 
 def _print(report: MiningReport) -> None:

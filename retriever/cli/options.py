@@ -143,15 +143,16 @@ def note_counts(corpus: Corpus, encoder: Encoder | None, reporter: RichReporter)
     counts = corpus.report
     if counts is not None:
         dropped = {"duplicate": counts.duplicates, "bad line": counts.bad_lines, "empty document": counts.empty}
-        parts = [_counted(count, name) for name, count in dropped.items() if count]
-        held = _counted(counts.documents, "document")
+        parts = [counted(count, name, f"{name}s") for name, count in dropped.items() if count]
+        held = counted(counts.documents, "document", "documents")
         reporter.note(f"{corpus.name}: {held}" + (f"; {', '.join(parts)}." if parts else "."))
     if encoder is not None:
         note_truncated(encoder, reporter)
 
 
-def _counted(count: int, name: str) -> str:
-    return f"{count:,} {name}" + "s" * (count != 1)
+def counted(count: int, one: str, many: str) -> str:
+    """A number and what it counts."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def note_truncated(encoder: Encoder, reporter: RichReporter) -> None:

@@ -394,10 +394,6 @@ class Encoder:
             raise ModelError("Only a static encoder over words has a plain variant.")
         if self.sided:
             raise ModelError("An encoder with a map of queries has no plain variant, which knows no queries.")
-        tokenizer, rows = first.text_tokenizer.to_tokenizers()
-        table = (first.table * first.weights[:, None]).detach().cpu()
-        table[0] = 0  # unknown words add nothing
-        module = StaticEmbedding(tokenizer, embedding_weights=table[torch.from_numpy(rows)])
-        plain = self._assemble([module], normalise=isinstance(self.stack[-1], Normalize))
+        plain = self._assemble([first.plain()], normalise=isinstance(self.stack[-1], Normalize))
         plain.prompts = self.prompts
         return plain

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modality_types import Modality
 from sentence_transformers.base.modules.input_module import InputModule
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -115,6 +116,14 @@ class TermEmbedding(InputModule):
         self.table, self.weights = nn.Parameter(table), nn.Parameter(weights, requires_grad=learned)
         self.extra += count
         return first
+
+    def plain(self) -> StaticEmbedding:
+        """The table of a word tokenizer, weighted, as sentence-transformers' own module."""
+        assert isinstance(self.text_tokenizer, WordTokenizer)
+        tokenizer, rows = self.text_tokenizer.to_tokenizers()
+        table = (self.table * self.weights[:, None]).detach().cpu()
+        table[0] = 0  # unknown words add nothing
+        return StaticEmbedding(tokenizer, embedding_weights=table[torch.from_numpy(rows)])
 
     def get_embedding_dimension(self) -> int:
         """D."""

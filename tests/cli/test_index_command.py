@@ -50,6 +50,14 @@ def test_documents_are_added_and_replaced(folder, command):
     assert out.split() == ["added", "0", "replaced", "2", "documents", "4"]
 
 
+def test_documents_are_encoded_on_a_device_that_is_chosen(folder):
+    more = write(folder / "more.jsonl", {"d": "ember heron"})
+    call("index", "add", folder / "index", more, "--device", "cpu", "--model", folder / "model", "-q")
+    assert found(folder, "heron") == ["a", "b", "d"]
+    _, err = call("index", "add", folder / "index", more, "--device", "cuda:99", code=2)
+    assert "cuda:99" in err
+
+
 def test_an_addition_takes_documents_with_equal_texts(folder):
     """Otherwise a document that is changed into the text of another one would stay as it was."""
     more = write(folder / "more.jsonl", {"a": "delta grove", "b": "delta grove"})
@@ -155,6 +163,8 @@ def test_damage_is_told_and_mended(folder):
     assert "has lost what nothing else tells: generation-000002/documents.sqlite is missing. Build it" in " ".join(
         err.split()
     )
+    _, err = call("index", "verify", index, code=2)  # no repair is advised that mends nothing
+    assert " ".join(err.split()).endswith("is damaged: generation-000002/documents.sqlite is missing. Build it again.")
 
 
 @pytest.mark.parametrize("option", [[], ["--repair"]])

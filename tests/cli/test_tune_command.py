@@ -109,6 +109,22 @@ def test_a_search_can_spend_more_or_less(index):
 
 
 @pytest.mark.parametrize(
+    ("kind", "option", "of"),
+    [
+        (None, "--ef", "graphs"),
+        ("HNSW8", "--nprobe", "inverted lists"),
+        ("HNSW8", "--rerank", "codes"),
+        ("Flat", "--nprobe", "inverted lists"),
+    ],
+)
+def test_what_no_part_of_an_index_heeds_is_refused(index, kind, option, of):
+    if kind:
+        call("index", "tune", index, "--factory", kind, "--json")
+    _, err = call("search", index, "word1", option, 20, code=2)
+    assert f"{option} is for {of}, and the index {index} has none: leave it out." in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--recall", "2"], "A recall of 2 cannot be aimed at"),
