@@ -34,6 +34,7 @@ from retriever.indexing.alive import compare
 from retriever.indexing.damage import mend
 from retriever.indexing.factory import AUTO, choose
 from retriever.indexing.kinds import (
+    RERANK,
     SHALLOWEST,
     SearchSettings,
     create,
@@ -338,7 +339,8 @@ class DenseIndex:
             return compare(self._store, queries, k, alive)
         candidates = k
         if self._coded:
-            candidates = max(settings.rerank * max(surely, SHALLOWEST), min(settings.rerank, SURPLUS) * k)
+            each = settings.rerank or RERANK
+            candidates = max(each * max(surely, SHALLOWEST), min(each, SURPLUS) * k)
         rows, scores = self._look(queries, k, alive, settings, candidates)
         short = np.flatnonzero((rows == NO_HIT).any(axis=1))
         if len(short):

@@ -27,6 +27,7 @@ from retriever.kernels import faiss
 
 EF_CONSTRUCTION = 100  # breadth of the walk that places a new document in a graph
 EF_SEARCH = 128  # breadth of the walk of a search, unless told otherwise
+RERANK = 6  # candidates that the store scores for each hit wanted, unless told otherwise
 PROBED = 8  # one of so many lists is visited, and at least so many, unless told otherwise
 SHALLOWEST = 10  # candidates are counted for so many hits at least, so that the first of few is as good as of ten
 TRAINING = 32_768  # vectors that codes are learnt from: 4-bit codes need 4,096, 8-bit codes 10,000
@@ -41,14 +42,14 @@ class SearchSettings(BaseModel):
     Attributes:
         nprobe: Lists that are visited, of inverted lists. If not given, an eighth of them and at least 8.
         ef: Breadth of the walk, of graphs. If not given, 128.
-        rerank: Candidates that the store scores for each hit wanted, of codes.
+        rerank: Candidates that the store scores for each hit wanted, of codes. If not given, 6.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     nprobe: int | None = Field(default=None, ge=1)
     ef: int | None = Field(default=None, ge=1)
-    rerank: int = Field(default=6, ge=1)
+    rerank: int | None = Field(default=None, ge=1)
 
 
 def create(factory: str, dimension: int) -> faiss.Index:
@@ -181,11 +182,14 @@ def selects(index: faiss.Index) -> bool:
     return isinstance(unwrapped(index), (faiss.IndexIVF, faiss.IndexHNSW))
 
 
-def heeded(index: faiss.Index) -> set[str]:
-    """Which of the :class:`SearchSettings` mean something to a kind, by name; ``rerank`` is for what lies beside it."""
+def heeds(index: faiss.Index, is_coded: bool) -> dict[str, bool]:
+    """Which of the :class:`SearchSettings` mean something to a kind, of codes or of full vectors."""
     inner = unwrapped(index)
-    kinds = {"nprobe": faiss.IndexIVF, "ef": faiss.IndexHNSW}
-    return {name for name, kind in kinds.items() if isinstance(inner, kind)}
+    return {
+        "nprobe": isinstance(inner, faiss.IndexIVF),
+        "ef": isinstance(inner, faiss.IndexHNSW),
+        "rerank": is_coded,
+    }
 
 
 def selector(alive: NDArray[np.bool_]) -> faiss.IDSelector:

@@ -154,7 +154,7 @@ class IndexReader:
                 :mod:`retriever.indexing.filters`.
             weight: Share of the vectors in ``hybrid``, from 0 (words alone) to 1 (vectors alone). If not given, as the
                 index was tuned to, or half; where another fusion than the tuned one is asked for, half.
-            settings: What a search by vectors may spend; what the index was tuned to if not given.
+            settings: What a search by vectors may spend; what is not given is as the index was tuned to.
             explain: Let each hit tell, in ``parts``, its score and rank among the vectors and among the words.
             offset: Hits to skip before them. Of ``hybrid``, pages of one ``k`` follow each other without a gap within
                 the candidates that are fused for the first; see :func:`retriever.indexing.searching.candidates`.
@@ -164,8 +164,8 @@ class IndexReader:
 
         Raises:
             DataError: A text is given instead of a list, a query is blank, ``k`` is below 1 or ``offset`` below 0, the
-                mode, the fusion or the field of a filter is unknown, a filter is no condition, or the weight is not
-                between 0 and 1.
+                mode, the fusion or the field of a filter is unknown, a filter is no condition, the weight is not
+                between 0 and 1, or the index has nothing that a setting is for.
             IndexFolderError: The model is not the one that built the index, or a file is damaged.
         """
         refuse_text("filters", filters)

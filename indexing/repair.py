@@ -41,7 +41,7 @@ from retriever.indexing.manifest import (
 from retriever.indexing.postings import Postings
 from retriever.indexing.store import DocumentStore
 from retriever.indexing.vector_files import store_path
-from retriever.indexing.verify import Fault, find_faults, part_of
+from retriever.indexing.verify import Fault, find_faults, part_of, without_documents
 from retriever.indexing.view import Mask, read_alive
 
 if TYPE_CHECKING:
@@ -70,14 +70,12 @@ def repair(folder: Path, encoder: Open, sample: int = 0) -> Repaired:
     with writing(folder) as generation:
         manifest = read_manifest(folder)
         faults = find_faults(folder, manifest, encoder() if sample else None, sample)
-        masks = _masks(folder, manifest, faults)
+        gone, masks = without_documents(faults), _masks(folder, manifest, faults)
         segments, files = list[SegmentRecord](), dict[str, FileRecord]()
         mended, lost = list[list[Fault]](), list[Fault]()
         for segment in manifest.segments:
             own = [fault for fault in faults if fault.segment == segment.name]
-            beyond = [fault for fault in own if fault.part == "deleted" and masks is None]
-            if any(fault.part == "documents" for fault in own):
-                beyond = own
+            beyond = [fault for fault in own if fault in gone or (fault.part == "deleted" and masks is None)]
             lost += beyond
             own = [fault for fault in own if fault not in beyond]
             if not own:
@@ -146,7 +144,7 @@ def _masks(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> dict[st
     lost = {fault.segment for fault in faults if fault.part == "deleted"}
     if not lost:
         return {}
-    if any(fault.part == "documents" for fault in faults):
+    if without_documents(faults):
         return None
     later, masks, count = set[str](), dict[str, Mask](), 0
     for segment in reversed(manifest.segments):

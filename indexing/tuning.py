@@ -234,7 +234,7 @@ def _options(index: DenseIndex, asked: Questions, goal: float) -> Iterator[Optio
 
 def _steadied(options: Sequence[Option]) -> list[Option]:
     """Options by rising breadth, none of them dearer than a broader one with as many candidates."""
-    least: dict[int, float] = {}
+    least: dict[int | None, float] = {}
     steadied = []
     for option in reversed(options):
         rerank = option.settings.rerank

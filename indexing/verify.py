@@ -94,10 +94,15 @@ def refuse(folder: Path, faults: Sequence[Fault]) -> None:
         IndexFolderError: There are any.
     """
     if faults:
-        lost = {fault.segment for fault in faults if fault.part == "documents"}
-        can_mend = any(fault.segment not in lost for fault in faults)
+        can_mend = len(without_documents(faults)) < len(faults)
         mend = f"Mend it with `retriever index verify {folder} --repair`." if can_mend else "Build it again."
         raise IndexFolderError(f"The index {folder} is damaged: {'; '.join(map(str, faults))}. {mend}")
+
+
+def without_documents(faults: Sequence[Fault]) -> list[Fault]:
+    """Those of segments that have lost their documents, of which everything else could be made again."""
+    lost = {fault.segment for fault in faults if fault.part == "documents"}
+    return [fault for fault in faults if fault.segment in lost]
 
 
 def find_faults(folder: Path, manifest: Manifest, encoder: Encoder | None = None, sample: int = 0) -> list[Fault]:

@@ -20,19 +20,20 @@ from numpy.typing import NDArray
 
 from retriever.data.document import Document
 from retriever.data.words import WordAnalyzer
-from retriever.errors import IndexFolderError
+from retriever.errors import DataError, IndexFolderError
 from retriever.indexing.arrays import read_array
 from retriever.indexing.bm25 import Bm25Index
 from retriever.indexing.damage import is_lack, mend
 from retriever.indexing.dense import DenseIndex
 from retriever.indexing.filters import Condition, unknown_field
-from retriever.indexing.kinds import SearchSettings
+from retriever.indexing.kinds import SearchSettings, heeds
 from retriever.indexing.manifest import DOCUMENTS, POSTINGS, VECTORS, Manifest, SegmentRecord, read_manifest
 from retriever.indexing.postings import Postings
 from retriever.indexing.ranking import NO_HIT, Background, Ranking, depth
 from retriever.indexing.store import CHUNK, DocumentStore
 
 Mask = NDArray[np.bool_]
+USES = {"nprobe": "inverted lists", "ef": "graphs", "rerank": "codes"}  # what search settings are for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,16 +138,18 @@ class View:
             vectors: Query vectors (Q, D).
             k: Hits wanted.
             allowed: Which documents may be hits, (N,), all of them alive; all that are alive if not given.
-            settings: What the search may spend; what each segment was tuned to if not given.
+            settings: What the search may spend; what is not given is as each segment was tuned to.
             background: Whether to tell how the queries score all documents, which fusions want to know.
             surely: How many of the hits the search may spend that for; ``k`` if not given.
+
+        Raises:
+            DataError: A setting is given that no segment heeds.
         """
         width = depth(k, len(self) if allowed is None else int(np.count_nonzero(allowed)))
         masks = self.alive if allowed is None else np.split(allowed, self.starts[1:-1])
-        tuned = [settings or (one.tuning.chosen.settings if one.tuning else None) for one in self.manifest.segments]
         found = [
             segment.dense.search(vectors, k, alive=mask, parameters=one, background=background, surely=surely)
-            for segment, mask, one in zip(self.segments, masks, tuned, strict=False)
+            for segment, mask, one in zip(self.segments, masks, self._spending(settings), strict=False)
         ]
         if len(found) == 1:
             return found[0]
@@ -196,6 +199,18 @@ class View:
 
     def __len__(self) -> int:
         return self.manifest.documents
+
+    def _spending(self, told: SearchSettings | None) -> list[SearchSettings]:
+        """What a search of each segment may spend: what that was tuned to, but for what is told."""
+        tuned = [one.tuning.chosen.settings if one.tuning else SearchSettings() for one in self.manifest.segments]
+        if told is None or not tuned:
+            return tuned
+        changes = told.model_dump(exclude_none=True)
+        known = [heeds(segment.dense.kind, segment.dense.is_coded) for segment in self.segments]
+        for name in changes:
+            if not any(of_segment[name] for of_segment in known):
+                raise DataError(f"The index {self.folder} has no {USES[name]}, which {name} is for: leave it out.")
+        return [one.model_copy(update=changes) for one in tuned]
 
     def _check_fields(self, conditions: Sequence[Condition]) -> None:
         known = set[str]().union(*(segment.store.fields() for segment in self.segments))

@@ -13,7 +13,6 @@ from retriever.cli import options
 from retriever.cli.show import harmless, output_console, print_json
 
 if TYPE_CHECKING:
-    from retriever.indexing.index import Index
     from retriever.indexing.searching import Hit
 
 SIDES = {"dense": "vectors", "bm25": "words"}
@@ -77,13 +76,8 @@ def search(
         options.refuse_given(context, "nprobe", "ef", "rerank", why="is for vectors, and --mode bm25 has none")
     if query == "-":
         query = options.read_stdin()
-    told = {name: value for name, value in (("nprobe", nprobe), ("ef", ef), ("rerank", rerank)) if value is not None}
+    settings = SearchSettings(nprobe=nprobe, ef=ef, rerank=rerank)
     with Index.open(index, model) as opened:
-        if told:
-            _refuse_unheeded(context, opened)
-        tuned = opened.manifest.tuning
-        usual = tuned.chosen.settings if tuned else SearchSettings()
-        settings = usual.model_copy(update=told) if told else None
         hits = opened.search(
             query,
             k,
@@ -91,7 +85,7 @@ def search(
             fusion.value if fusion else None,
             filters or (),
             weight,
-            settings,
+            settings if settings != SearchSettings() else None,
             explain=explain,
         )
     if json:
@@ -105,21 +99,6 @@ def search(
         console.print(f"{hit.rank:>3}  {hit.score:7.3f}  {heading}", style="bold", markup=False, highlight=False)
         for line in [*([_sides(hit)] if explain else []), harmless(snippet(hit.text, 160))]:
             console.print(f"              {line}", markup=False, highlight=False)
-
-
-def _refuse_unheeded(context: typer.Context, index: Index) -> None:
-    """Refuse what no part of an index of FAISS heeds; Milvus takes nothing of it, and says so itself."""
-    from retriever.indexing.dense import DenseIndex
-    from retriever.indexing.kinds import heeded
-
-    manifest = index.manifest
-    if manifest.milvus is not None:
-        return
-    kinds = [DenseIndex.empty(manifest.dimension, manifest.similarity, kind) for kind in index.info()["kinds"]]
-    known = {"rerank" for kind in kinds if kind.is_coded}.union(*(heeded(kind.kind) for kind in kinds))
-    for name, of in (("nprobe", "inverted lists"), ("ef", "graphs"), ("rerank", "codes")):
-        if name not in known:
-            options.refuse_given(context, name, why=f"is for {of}, and the index {index.folder} has none")
 
 
 def _record(hit: Hit, explain: bool) -> dict[str, Any]:

@@ -117,11 +117,11 @@ def test_a_search_can_spend_more_or_less(index):
         ("Flat", "--nprobe", "inverted lists"),
     ],
 )
-def test_what_no_part_of_an_index_heeds_is_refused(index, kind, option, of):
+def test_a_setting_that_the_index_has_nothing_for_is_refused(index, kind, option, of):
     if kind:
         call("index", "tune", index, "--factory", kind, "--json")
     _, err = call("search", index, "word1", option, 20, code=2)
-    assert f"{option} is for {of}, and the index {index} has none: leave it out." in " ".join(err.split())
+    assert f"has no {of}, which {option[2:]} is for: leave it out." in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

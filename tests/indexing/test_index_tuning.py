@@ -45,13 +45,26 @@ def test_searches_use_what_was_tuned_unless_told_otherwise(encoder, documents, t
         queries = [text[:30] for text in texts[:30]]
         vectors = encoder.encode(queries, "query")
         everything = SearchSettings(nprobe=8, rerank=20)
-        for settings, spent in ((None, chosen), (everything, everything)):
+        deeper = SearchSettings(rerank=20)  # among the lists that are visited anyway
+        both = chosen.model_copy(update={"rerank": 20})
+        for settings, spent in ((None, chosen), (SearchSettings(), chosen), (deeper, both), (everything, everything)):
             expected = dense.search(vectors, 10, parameters=spent).rows
             ids = [[f"doc-{row}" for row in rows] for rows in expected]
             found = index.search_batch(queries, 10, "dense", settings=settings)
             assert [[hit.id for hit in hits] for hits in found] == ids
         assert [hit.id for hit in index.search(queries[0], 10, "dense", settings=everything)] == ids[0]
         assert index.search(queries[0], settings=everything)  # hybrid
+
+
+def test_a_setting_that_no_part_of_an_index_heeds_is_refused(encoder, documents, tmp_path):
+    with Index.build(encoder, documents, tmp_path / "index", factory="Flat") as index:
+        for setting, of in (("nprobe", "inverted lists"), ("ef", "graphs"), ("rerank", "codes")):
+            for mode in ("dense", "hybrid"):
+                with pytest.raises(DataError, match=f"has no {of}, which {setting} is for: leave it out"):
+                    index.search("heron", mode=mode, settings=SearchSettings(**{setting: 3}))
+        index.tune(0.9, factory=CODES)
+        index.add([Document("new", text="heron")])  # a part without lists
+        assert index.search("heron", settings=SearchSettings(nprobe=3, rerank=3))
 
 
 def test_tuning_again_changes_settings_and_no_file(encoder, documents, texts, tmp_path):
